@@ -1,0 +1,173 @@
+//! `domctl`: what the toolstack does to one domain.
+//!
+//! The hypercall number, the frame of the argument and the command numbers are Xen's
+//! (public/domctl.h). The payloads are Aurochs' own: Xen does not keep its own stable, and checks
+//! an interface version instead, as is done here.
+
+use bitflags::bitflags;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{DomId, VcpuId, layout, numbers};
+
+/// Value of [`Domctl::interface_version`].
+pub const INTERFACE_VERSION: u32 = 0x4155_0001;
+
+numbers! {
+    /// Commands; the payload of each is named.
+    pub enum Command: u32 {
+        /// [`CreateDomain`]. The new domain's identifier comes back in `Domctl::domain`; it is
+        /// paused, has its vCPUs but no memory.
+        CreateDomain = 1,
+        /// No payload. Returns when all its frames that nobody else holds are free.
+        DestroyDomain = 2,
+        /// No payload.
+        PauseDomain = 3,
+        /// No payload.
+        UnpauseDomain = 4,
+        /// [`DomainInfo`], out.
+        GetDomainInfo = 5,
+        /// [`MaxMemory`].
+        MaxMemory = 11,
+        /// [`VcpuContext`]: sets the state in which the vCPU starts and brings it online.
+        SetVcpuContext = 12,
+    }
+}
+
+/// The argument: a header and 128 bytes of payload.
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Domctl {
+    /// [`Command`]
+    pub command: u32,
+    /// [`INTERFACE_VERSION`]
+    pub interface_version: u32,
+    /// Which domain.
+    pub domain: DomId,
+    /// Reserved.
+    pub padding: [u16; 3],
+    /// One of the structures below, from its start.
+    pub payload: [u8; 128],
+}
+layout!(Domctl, 144, interface_version @ 4, domain @ 8, payload @ 16);
+
+/// Payload of [`Command::CreateDomain`].
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CreateDomain {
+    /// 4 KiB frames that it may have, rings included.
+    pub max_frames: u64,
+    /// vCPUs, 1 to 8.
+    pub max_vcpus: u32,
+    /// Frames to which its grant table may grow; 0: the monitor's default.
+    pub max_grant_frames: u32,
+    /// Where it finds its distributor (guest-physical).
+    pub gicd_base: u64,
+    /// Where it finds its redistributors.
+    pub gicr_base: u64,
+}
+layout!(CreateDomain, 32, max_vcpus @ 8, max_grant_frames @ 12, gicd_base @ 16, gicr_base @ 24);
+
+/// Payload of [`Command::MaxMemory`].
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MaxMemory {
+    /// 4 KiB frames that it may have.
+    pub max_frames: u64,
+}
+
+/// Payload of [`Command::SetVcpuContext`]: the entry state of the arm64 boot protocol. EL1h,
+/// interrupts masked, MMU off, x1 to x30 zero.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuContext {
+    /// Which.
+    pub vcpu: VcpuId,
+    /// Reserved.
+    pub padding: u32,
+    /// Program counter (guest-physical, since the MMU is off).
+    pub pc: u64,
+    /// x0: the device tree's guest-physical address, for vCPU 0.
+    pub x0: u64,
+}
+layout!(VcpuContext, 24, pc @ 8, x0 @ 16);
+
+bitflags! {
+    /// State of a domain (`XEN_DOMINF_*`).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct DomainState: u32 {
+        /// Being destroyed.
+        const DYING = 1 << 0;
+        /// It shut itself down; the reason is in bits 16 to 23.
+        const SHUTDOWN = 1 << 2;
+        /// The toolstack paused it.
+        const PAUSED = 1 << 3;
+        /// All its vCPUs wait.
+        const BLOCKED = 1 << 4;
+        /// At least one of its vCPUs is on a CPU.
+        const RUNNING = 1 << 5;
+        /// Its shutdown reason.
+        const REASON_MASK = 0xFF << 16;
+    }
+}
+
+impl DomainState {
+    /// The number of the [`crate::sched::ShutdownReason`], if it shut down.
+    pub const fn shutdown_reason(self) -> Option<u32> {
+        if self.contains(DomainState::SHUTDOWN) { Some((self.bits() >> 16) & 0xFF) } else { None }
+    }
+}
+
+/// What left a domain's own code, by cause, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ExitCounts {
+    /// Hypercalls.
+    pub hypercalls: u64,
+    /// Emulated memory-mapped register accesses.
+    pub mmio: u64,
+    /// Trapped system-register accesses.
+    pub system_registers: u64,
+    /// PSCI and SMCCC calls.
+    pub firmware_calls: u64,
+    /// WFI and WFE.
+    pub waits: u64,
+    /// Physical interrupts taken while it ran.
+    pub interrupts: u64,
+    /// Events delivered to it.
+    pub events: u64,
+}
+layout!(ExitCounts, 56);
+
+/// Payload of [`Command::GetDomainInfo`] and element of the sysctl list.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DomainInfo {
+    /// Which.
+    pub domain: DomId,
+    /// Reserved.
+    pub padding: u16,
+    /// [`DomainState`]
+    pub state: u32,
+    /// Frames that it has.
+    pub frames: u64,
+    /// Frames that it may have.
+    pub max_frames: u64,
+    /// Nanoseconds that its vCPUs ran.
+    pub cpu_time: u64,
+    /// vCPUs that are online.
+    pub online_vcpus: u32,
+    /// vCPUs in all.
+    pub max_vcpus: u32,
+    /// Exits by cause.
+    pub exits: ExitCounts,
+    /// Frames of the monitor's own that serve it (tables, vCPU state, grant table).
+    pub overhead_frames: u64,
+    /// Mappings of its frames that other domains hold by grant.
+    pub granted_mappings: u64,
+}
+layout!(
+    DomainInfo, 112,
+    state @ 4, frames @ 8, max_frames @ 16, cpu_time @ 24, online_vcpus @ 32, max_vcpus @ 36,
+    exits @ 40, overhead_frames @ 96, granted_mappings @ 104,
+);

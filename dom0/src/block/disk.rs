@@ -1,0 +1,175 @@
+//! A real disk: transfers between its sectors and memory that is named by bus addresses.
+//!
+//! A transfer owns what keeps its memory in place until the device is done with it, whether or
+//! not anybody still waits: a device may write to memory only as long as that is mapped.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::{Context, Poll, Waker};
+
+use futures_channel::oneshot;
+use thiserror::Error;
+
+use super::virtqueue::{Operation, SIZE, Span, Status, Virtqueue};
+
+/// Why a transfer failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum IoError {
+    #[error("the device reports an error")]
+    Failed,
+    #[error("the device does not support this")]
+    Unsupported,
+    #[error("the device is broken")]
+    Broken,
+}
+
+/// What is known of a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// `disk0`, ...
+    pub name: String,
+    /// Its size: a whole number of sectors.
+    pub bytes: u64,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+    /// Whether it has a cache that can be flushed.
+    pub flush: bool,
+}
+
+/// A disk. Shared by those that use it, within this thread.
+pub(super) struct Disk {
+    pub(super) info: Info,
+    state: RefCell<State>,
+    /// Tells the device to look at the queue.
+    doorbell: Box<dyn Fn()>,
+}
+
+struct State {
+    queue: Virtqueue,
+    in_flight: [Option<InFlight>; SIZE as usize],
+    /// Those that wait for a slot.
+    waiting: Vec<Waker>,
+    /// The task that shows the device new requests, while there are none.
+    publisher: Option<Waker>,
+    broken: bool,
+}
+
+struct InFlight {
+    done: oneshot::Sender<Result<(), IoError>>,
+    /// Keeps the memory in place.
+    memory: Box<dyn Any>,
+}
+
+impl Disk {
+    pub(super) fn new(info: Info, queue: Virtqueue, doorbell: Box<dyn Fn()>) -> Disk {
+        let state = State {
+            queue,
+            in_flight: [const { None }; SIZE as usize],
+            waiting: Vec::new(),
+            publisher: None,
+            broken: false,
+        };
+        Disk { info, state: RefCell::new(state), doorbell }
+    }
+
+    /// Moves data between the disk, from `sector` on, and `spans`, which lie in `memory`. What is
+    /// to be moved must have been checked: at most [`abi::block::MAX_SEGMENTS`] spans of whole
+    /// sectors, all on the disk.
+    pub(super) async fn transfer(
+        &self,
+        operation: Operation,
+        sector: u64,
+        spans: &[Span],
+        memory: impl Any,
+    ) -> Result<(), IoError> {
+        let mut memory: Option<Box<dyn Any>> = Some(Box::new(memory));
+        let start = poll_fn(|context| {
+            self.state.borrow_mut().poll_start(context, operation, sector, spans, &mut memory)
+        });
+        start.await?.await.unwrap_or(Err(IoError::Broken))
+    }
+
+    /// Shows the device new requests, all that were made in one go at once. Never returns.
+    pub(super) async fn publish(&self) {
+        loop {
+            let ring = poll_fn(|context| self.state.borrow_mut().poll_publish(context)).await;
+            if ring {
+                (self.doorbell)();
+            }
+        }
+    }
+
+    /// Completes what the device is done with; to be called when it interrupts.
+    pub(super) fn collect(&self) {
+        loop {
+            // The memory is released, and the waiter woken, without the state being borrowed.
+            let (finished, result) = match self.state.borrow_mut().take_finished() {
+                Some(finished) => finished,
+                None => return,
+            };
+            let InFlight { done, memory } = finished;
+            drop(memory);
+            // Nobody may be waiting any more.
+            let _ = done.send(result);
+        }
+    }
+}
+
+impl State {
+    fn poll_start(
+        &mut self,
+        context: &Context<'_>,
+        operation: Operation,
+        sector: u64,
+        spans: &[Span],
+        memory: &mut Option<Box<dyn Any>>,
+    ) -> Poll<Result<oneshot::Receiver<Result<(), IoError>>, IoError>> {
+        if self.broken {
+            return Poll::Ready(Err(IoError::Broken));
+        }
+        let Some(slot) = self.queue.push(operation, sector, spans) else {
+            self.waiting.push(context.waker().clone());
+            return Poll::Pending;
+        };
+        let (done, receiver) = oneshot::channel();
+        let memory = memory.take().unwrap_or_else(|| Box::new(()));
+        if let Some(place) = self.in_flight.get_mut(usize::from(slot)) {
+            *place = Some(InFlight { done, memory });
+        }
+        self.publisher.take().into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(receiver))
+    }
+
+    /// Ready when there was something to publish; says whether the device wants to know.
+    fn poll_publish(&mut self, context: &Context<'_>) -> Poll<bool> {
+        if self.queue.is_published() {
+            self.publisher = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(self.queue.publish())
+    }
+
+    fn take_finished(&mut self) -> Option<(InFlight, Result<(), IoError>)> {
+        let (slot, status) = match self.queue.pop() {
+            Ok(finished) => finished?,
+            Err(error) => {
+                // The memory of what is in flight stays mapped: the device may still write it.
+                log::error!("{error}");
+                self.broken = true;
+                return None;
+            }
+        };
+        core::mem::take(&mut self.waiting).into_iter().for_each(Waker::wake);
+        let finished = self.in_flight.get_mut(usize::from(slot))?.take()?;
+        let result = match status {
+            Status::Okay => Ok(()),
+            Status::Failed => Err(IoError::Failed),
+            Status::Unsupported => Err(IoError::Unsupported),
+        };
+        Some((finished, result))
+    }
+}

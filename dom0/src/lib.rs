@@ -1,0 +1,25 @@
+//! The privileged domain: everything that manages other domains and serves their devices.
+//!
+//! * [`store`]: the configuration store that all domains share.
+//! * [`console`]: the far end of every domain's console.
+//! * [`block`]: the real disks, and the far end of every domain's virtual disks.
+//! * [`toolstack`]: makes, watches and ends domains.
+//! * [`shell`]: the `xl`-like command line by which a person drives the toolstack.
+//! * [`ramdisk`]: the kernels and domain files that the machine was started with.
+//! * [`byte_ring`], [`condition`]: what the store and the consoles have in common.
+//!
+//! All of it is cooperative tasks on one vCPU; nothing here blocks a thread, because there is none.
+
+#![cfg_attr(target_os = "none", no_std)]
+#![deny(unsafe_code)]
+
+extern crate alloc;
+
+pub mod block;
+pub mod byte_ring;
+pub mod condition;
+pub mod console;
+pub mod ramdisk;
+pub mod shell;
+pub mod store;
+pub mod toolstack;

@@ -1,0 +1,197 @@
+//! `xl`: the commands that manage domains.
+
+use alloc::{
+    boxed::Box,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use abi::version::INTERFACE_VERSION;
+use pv_guest_kernel::{console, hypercall, print};
+
+use super::{
+    Session, attach,
+    command::{Command, CommandSet, Failure},
+    report,
+};
+use crate::toolstack::config::Override;
+
+/// All verbs of `xl`.
+pub const COMMANDS: CommandSet = CommandSet {
+    prefix: "xl ",
+    commands: &[
+        Command {
+            name: "list",
+            arguments: "[DOMAIN]",
+            summary: "show the domains",
+            run: |session, arguments| Box::pin(async { list(session, arguments) }),
+        },
+        Command {
+            name: "create",
+            arguments: "[-c] FILE [KEY=VALUE...]",
+            summary: "make a domain from a domain file; -c: attach to its console",
+            run: |session, arguments| Box::pin(create(session, arguments)),
+        },
+        Command {
+            name: "destroy",
+            arguments: "DOMAIN",
+            summary: "end a domain at once",
+            run: |session, arguments| Box::pin(destroy(session, arguments)),
+        },
+        Command {
+            name: "shutdown",
+            arguments: "[-w] DOMAIN",
+            summary: "ask a domain to power off; -w: wait until it has",
+            run: |session, arguments| Box::pin(shutdown(session, arguments)),
+        },
+        Command {
+            name: "pause",
+            arguments: "DOMAIN",
+            summary: "stop a domain's vCPUs",
+            run: |session, arguments| Box::pin(async { pause(session, arguments) }),
+        },
+        Command {
+            name: "unpause",
+            arguments: "DOMAIN",
+            summary: "let them go on",
+            run: |session, arguments| Box::pin(async { unpause(session, arguments) }),
+        },
+        Command {
+            name: "console",
+            arguments: "DOMAIN",
+            summary: "attach to a domain's console until it ends or Ctrl-] is typed",
+            run: |session, arguments| Box::pin(console(session, arguments)),
+        },
+        Command {
+            name: "info",
+            arguments: "",
+            summary: "show the machine, its memory and its disks",
+            run: |session, arguments| Box::pin(async { info(session, arguments) }),
+        },
+        Command {
+            name: "dmesg",
+            arguments: "",
+            summary: "show the monitor's log",
+            run: |_, arguments| Box::pin(async { dmesg(arguments) }),
+        },
+        Command {
+            name: "counters",
+            arguments: "[DOMAIN]",
+            summary: "show why domains left their own code, and how often",
+            run: |session, arguments| Box::pin(async { counters(session, arguments) }),
+        },
+        Command {
+            name: "help",
+            arguments: "",
+            summary: "show this list",
+            run: |_, _| Box::pin(async { help() }),
+        },
+    ],
+};
+
+fn help() -> Result<(), Failure> {
+    print!("{}", COMMANDS.help());
+    Ok(())
+}
+
+/// The one argument of a verb that takes a domain.
+fn only(arguments: &[String]) -> Result<&str, Failure> {
+    match arguments {
+        [domain] => Ok(domain),
+        _ => Err(Failure::Usage),
+    }
+}
+
+/// Takes a flag from the front of the arguments.
+fn flag<'a>(arguments: &'a [String], flag: &str) -> Result<(bool, &'a [String]), Failure> {
+    match arguments.split_first() {
+        Some((first, rest)) if first == flag => Ok((true, rest)),
+        Some((first, _)) if first.starts_with('-') => Err(Failure::Usage),
+        _ => Ok((false, arguments)),
+    }
+}
+
+fn list(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    let domains = match arguments {
+        [] => session.toolstack.list()?,
+        _ => [session.toolstack.find(only(arguments)?)?].into(),
+    };
+    print!("{}", report::list(&domains));
+    Ok(())
+}
+
+async fn create(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let (attach_console, arguments) = flag(arguments, "-c")?;
+    let (file, overrides) = arguments.split_first().ok_or(Failure::Usage)?;
+    let overrides: Result<Vec<_>, _> = overrides.iter().map(|text| Override::parse(text)).collect();
+    let id = session.toolstack.create(file, &overrides?).await?;
+    if attach_console {
+        return attach::attach(session, &id.0.to_string()).await;
+    }
+    Ok(())
+}
+
+async fn destroy(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    Ok(session.toolstack.destroy(only(arguments)?).await?)
+}
+
+async fn shutdown(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let (wait, arguments) = flag(arguments, "-w")?;
+    let ended = session.toolstack.shutdown(only(arguments)?).await?;
+    if wait {
+        ended.wait().await;
+    }
+    Ok(())
+}
+
+fn pause(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    Ok(session.toolstack.pause(only(arguments)?)?)
+}
+
+fn unpause(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    Ok(session.toolstack.unpause(only(arguments)?)?)
+}
+
+async fn console(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    attach::attach(session, only(arguments)?).await
+}
+
+fn info(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    if !arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    let machine = hypercall::sysctl::phys_info()?;
+    print!("{}", report::info(&version(), &machine, &session.toolstack.disks()));
+    Ok(())
+}
+
+fn version() -> String {
+    let (major, minor) = (INTERFACE_VERSION >> 16, INTERFACE_VERSION & 0xFFFF);
+    format!("Aurochs {}, Xen interface {major}.{minor}", env!("CARGO_PKG_VERSION"))
+}
+
+fn dmesg(arguments: &[String]) -> Result<(), Failure> {
+    if !arguments.is_empty() {
+        return Err(Failure::Usage);
+    }
+    let mut buffer = [0; 1024];
+    let mut position = 0;
+    loop {
+        let (count, next) = hypercall::sysctl::read_console(&mut buffer, position)?;
+        match buffer.get(..count) {
+            Some(text) if !text.is_empty() => console::write(text),
+            _ => return Ok(()),
+        }
+        position = next;
+    }
+}
+
+fn counters(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    let domains = match arguments {
+        [] => session.toolstack.list()?,
+        _ => [session.toolstack.find(only(arguments)?)?].into(),
+    };
+    print!("{}", report::counters(&domains));
+    Ok(())
+}

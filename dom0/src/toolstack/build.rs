@@ -1,0 +1,104 @@
+//! Builds a domain, from an empty one to one that is ready to run.
+//!
+//! Nothing here cleans up: a step that fails leaves what the steps before it did, and the caller
+//! takes the domain apart as it would any other.
+
+use abi::{
+    DomId, Errno, Gfn, Port,
+    domctl::{CreateDomain, VcpuContext},
+    guest_map::{CONSOLE_FRAME, GICD_BASE, GICR_BASE, STORE_FRAME},
+    hvm::Index,
+};
+use pv_guest_kernel::{event::Channel, foreign, hypercall, shared::SharedPage};
+
+use super::{
+    Services,
+    config::DomainConfig,
+    error::{Error, failed},
+    memory,
+    plan::Plan,
+    store_entries::{self, RingPorts},
+};
+
+/// Makes an empty domain: vCPUs, and the right to as many frames as it is to have.
+///
+/// # Errors
+/// The monitor's; `ENOMEM` when it has no frames for the domain's own tables.
+pub fn create_empty(config: &DomainConfig) -> Result<DomId, Errno> {
+    hypercall::domctl::create(&CreateDomain {
+        max_frames: memory::frames(config.memory),
+        max_vcpus: config.vcpus,
+        max_grant_frames: 0,
+        gicd_base: GICD_BASE,
+        gicr_base: GICR_BASE,
+    })
+}
+
+/// Fills the domain and connects it to what serves it. It is paused still.
+///
+/// # Errors
+/// Says which step failed.
+pub async fn fill(
+    services: &Services,
+    domain: DomId,
+    config: &DomainConfig,
+    plan: &Plan<'_>,
+) -> Result<(), Error> {
+    memory::populate(domain, &plan.ram).map_err(failed("give the domain its memory"))?;
+    for segment in plan.segments() {
+        memory::copy_to(domain, segment.address, segment.bytes)
+            .map_err(failed("copy the kernel into the domain"))?;
+    }
+
+    let console = Ring::make(domain, CONSOLE_FRAME, Index::ConsolePfn, Index::ConsoleEvtchn)
+        .map_err(failed("make the console's ring"))?;
+    let store = Ring::make(domain, STORE_FRAME, Index::StorePfn, Index::StoreEvtchn)
+        .map_err(failed("make the store's ring"))?;
+    let ports = RingPorts { console: console.guest_port, store: store.guest_port };
+    publish(services, domain, config, ports).await.map_err(failed("write the store's entries"))?;
+
+    services.store_server.introduce(domain, store.page, store.channel);
+    services.consoles.attach(domain, &config.name, console.page, console.channel);
+
+    let (pc, x0) = (plan.image.entry, plan.tree_address);
+    let context = VcpuContext { pc, x0, ..VcpuContext::default() };
+    hypercall::domctl::set_vcpu_context(domain, &context)
+        .map_err(failed("set where the domain starts"))
+}
+
+async fn publish(
+    services: &Services,
+    domain: DomId,
+    config: &DomainConfig,
+    ports: RingPorts,
+) -> Result<(), Errno> {
+    store_entries::publish_domain(&services.store, domain, config, ports).await?;
+    for disk in &config.disk {
+        store_entries::publish_disk(&services.store, domain, disk).await?;
+    }
+    Ok(())
+}
+
+/// dom0's side of a ring page in a guest, and the guest's port for it.
+struct Ring {
+    page: SharedPage,
+    channel: Channel,
+    guest_port: Port,
+}
+
+impl Ring {
+    /// Maps the guest's frame, connects a channel, and tells the guest where to find both.
+    fn make(
+        domain: DomId,
+        frame: Gfn,
+        frame_index: Index,
+        port_index: Index,
+    ) -> Result<Ring, Errno> {
+        let page = foreign::Map::new(domain, &[frame])?.page(0);
+        let guest_port = hypercall::event_channel::alloc_unbound(domain, DomId::DOM0)?;
+        let channel = Channel::bind_interdomain(domain, guest_port)?;
+        hypercall::hvm::set_parameter(domain, frame_index, frame.0)?;
+        hypercall::hvm::set_parameter(domain, port_index, u64::from(guest_port.0))?;
+        Ok(Ring { page, channel, guest_port })
+    }
+}

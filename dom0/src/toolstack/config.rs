@@ -1,0 +1,251 @@
+//! Domain files: TOML with the keys of xl.cfg.
+//!
+//! A key given on the command line replaces the file's before anything is read into types, so the
+//! same checks and messages serve both.
+
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use serde::{Deserialize, Deserializer, de};
+use thiserror::Error;
+
+use super::disk::DiskSpec;
+
+/// Keys whose value is text: on the command line they need no quotes.
+const TEXT_KEYS: [&str; 4] = ["name", "kernel", "cmdline", "on_crash"];
+
+/// Fewest MiB of memory: the kernel, its tables and the device tree must find room.
+const MEMORY_MIN: u32 = 2;
+/// Most MiB of memory: the first bank of the guest's memory map.
+const MEMORY_MAX: u32 = (abi::guest_map::RAM_MAX_SIZE >> 20) as u32;
+/// Most vCPUs that the monitor gives to a domain.
+const VCPUS_MAX: u32 = 8;
+
+/// What to do with a domain that crashed (xl.cfg's `on_crash`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCrash {
+    /// Give back all that it had.
+    #[default]
+    Destroy,
+    /// Keep it for inspection.
+    Preserve,
+    /// Destroy it and build it again.
+    Restart,
+}
+
+/// Everything that a domain file says.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainConfig {
+    /// The domain's name, unique among those that run.
+    #[serde(deserialize_with = "name")]
+    pub name: String,
+    /// Name of the kernel image in the ramdisk.
+    pub kernel: String,
+    /// MiB of memory.
+    #[serde(default = "default_memory", deserialize_with = "memory")]
+    pub memory: u32,
+    /// Number of vCPUs.
+    #[serde(default = "default_vcpus", deserialize_with = "vcpus")]
+    pub vcpus: u32,
+    /// Its disks.
+    #[serde(default, deserialize_with = "disks")]
+    pub disk: Vec<DiskSpec>,
+    /// Its network interfaces. There is no network backend yet: must be empty.
+    #[serde(default, deserialize_with = "interfaces")]
+    pub vif: Vec<String>,
+    /// Boot arguments of its kernel.
+    #[serde(default)]
+    pub cmdline: String,
+    /// What to do when it crashes.
+    #[serde(default)]
+    pub on_crash: OnCrash,
+}
+
+impl DomainConfig {
+    /// Reads a domain file's text, with `key=value` arguments that replace the file's keys.
+    ///
+    /// # Errors
+    /// Names the key or line and what would be right.
+    pub fn parse(text: &str, overrides: &[Override]) -> Result<DomainConfig, ConfigError> {
+        // First the file alone, since only then do messages have lines to point to.
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|error| ConfigError::in_text(text, &error))?;
+        if overrides.is_empty() {
+            return toml::from_str(text).map_err(|error| ConfigError::in_text(text, &error));
+        }
+        for replaced in overrides {
+            table.insert(replaced.key.clone(), replaced.value());
+        }
+        table.try_into().map_err(|error| ConfigError::in_arguments(&error))
+    }
+}
+
+/// A `key=value` argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    key: String,
+    text: String,
+}
+
+impl Override {
+    /// Reads `key=value`.
+    ///
+    /// # Errors
+    /// There is no key or no equals sign.
+    pub fn parse(argument: &str) -> Result<Override, ConfigError> {
+        match argument.split_once('=') {
+            Some((key, text)) if !key.trim().is_empty() => {
+                Ok(Override { key: key.trim().to_string(), text: text.to_string() })
+            }
+            _ => Err(ConfigError::NotAnOverride(argument.to_string())),
+        }
+    }
+
+    /// The value as TOML where it is TOML, or else as text: `memory=32`, `disk=["disk0,xvda,w"]`
+    /// and `disk=disk0,xvda,w` all mean what they seem to.
+    fn value(&self) -> toml::Value {
+        let literal = || toml::Value::String(self.text.clone());
+        if TEXT_KEYS.contains(&self.key.as_str()) {
+            return literal();
+        }
+        let line = format!("value = {}", self.text);
+        toml::from_str(&line)
+            .ok()
+            .and_then(|mut table: toml::Table| table.remove("value"))
+            .unwrap_or_else(literal)
+    }
+}
+
+/// What is wrong with a domain file or with an argument that replaces one of its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// In the file's text.
+    #[error("line {line}: {message}")]
+    Text {
+        /// Line, from 1.
+        line: usize,
+        /// What and why.
+        message: String,
+    },
+    /// After replacing keys.
+    #[error("{0}")]
+    Arguments(String),
+    /// Not `key=value`.
+    #[error("`{0}` is not key=value")]
+    NotAnOverride(String),
+}
+
+impl ConfigError {
+    fn in_text(text: &str, error: &toml::de::Error) -> ConfigError {
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let line = before.matches('\n').count().saturating_add(1);
+        ConfigError::Text { line, message: in_our_words(error.message()) }
+    }
+
+    fn in_arguments(error: &toml::de::Error) -> ConfigError {
+        ConfigError::Arguments(in_our_words(error.message()))
+    }
+}
+
+/// The parser says "field"; xl and these pages say "key".
+fn in_our_words(message: &str) -> String {
+    message.replace("unknown field", "unknown key").replace("missing field", "missing key")
+}
+
+const fn default_memory() -> u32 {
+    16
+}
+
+const fn default_vcpus() -> u32 {
+    1
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    if starts && name.len() <= 63 && name.bytes().all(plain) {
+        return Ok(name);
+    }
+    // A name that is a number would be taken for a domain's identifier.
+    Err(de::Error::custom(format!(
+        "name `{name}` is not a name: a letter, then up to 62 letters, digits, or any of - _ . +"
+    )))
+}
+
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    in_range(deserializer, "memory", "MiB", MEMORY_MIN, MEMORY_MAX)
+}
+
+fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    in_range(deserializer, "vcpus", "vCPUs", 1, VCPUS_MAX)
+}
+
+fn in_range<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    key: &str,
+    unit: &str,
+    least: u32,
+    most: u32,
+) -> Result<u32, D::Error> {
+    let value = i64::deserialize(deserializer)?;
+    match u32::try_from(value) {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => {
+            let message = format!("{key} = {value} is out of range: {least} to {most} {unit}");
+            Err(de::Error::custom(message))
+        }
+    }
+}
+
+/// A list of texts, or one text alone.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a list of texts")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            OneOrMany::One(text) => [text].into(),
+            OneOrMany::Many(texts) => texts,
+        }
+    }
+}
+
+fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DiskSpec>, D::Error> {
+    let texts = OneOrMany::deserialize(deserializer)
+        .map_err(|error| de::Error::custom(format!("disk: {error}")))?
+        .into_vec();
+    let mut disks: Vec<DiskSpec> = Vec::new();
+    for text in texts {
+        let disk = DiskSpec::parse(&text)
+            .map_err(|error| de::Error::custom(format!("disk `{text}`: {error}")))?;
+        if disks.iter().any(|other| other.vdev == disk.vdev) {
+            return Err(de::Error::custom(format!("disk `{text}`: {} is taken", disk.vdev)));
+        }
+        disks.push(disk);
+    }
+    Ok(disks)
+}
+
+fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let texts = OneOrMany::deserialize(deserializer)
+        .map_err(|error| de::Error::custom(format!("vif: {error}")))?
+        .into_vec();
+    match texts.first() {
+        None => Ok(texts),
+        Some(_) => Err(de::Error::custom("vif: dom0 has no network backend yet; leave it empty")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

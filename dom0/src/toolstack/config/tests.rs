@@ -1,0 +1,115 @@
+//! Tests of domain files.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HASH: &str = r#"
+name = "hash"
+kernel = "hash"
+memory = 32
+vcpus = 2
+disk = ["target=disk0, vdev=xvda, access=rw", "disk1,xvdb,r"]
+vif = []
+cmdline = "verbose"
+on_crash = "preserve"
+"#;
+
+fn parse(text: &str, arguments: &[&str]) -> Result<DomainConfig, ConfigError> {
+    let overrides: Result<Vec<_>, _> = arguments.iter().map(|text| Override::parse(text)).collect();
+    DomainConfig::parse(text, &overrides?)
+}
+
+fn message(text: &str, arguments: &[&str]) -> String {
+    parse(text, arguments).unwrap_err().to_string()
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(HASH, &[]).unwrap();
+    assert_eq!((config.name.as_str(), config.kernel.as_str()), ("hash", "hash"));
+    assert_eq!((config.memory, config.vcpus), (32, 2));
+    assert_eq!(config.disk.len(), 2);
+    assert_eq!(config.disk[1].target, "disk1");
+    assert_eq!(config.cmdline, "verbose");
+    assert_eq!(config.on_crash, OnCrash::Preserve);
+}
+
+#[test]
+fn only_name_and_kernel_are_needed() {
+    let config = parse("name = 'a'\nkernel = 'b'", &[]).unwrap();
+    assert_eq!((config.memory, config.vcpus), (16, 1));
+    assert_eq!(config.on_crash, OnCrash::Destroy);
+    assert!(config.disk.is_empty() && config.cmdline.is_empty());
+    assert_eq!(message("name = 'a'", &[]), "line 1: missing key `kernel`");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_the_known_ones() {
+    let text = message("name = 'a'\nkernel = 'b'\nmemroy = 5", &[]);
+    assert!(text.starts_with("line 3: unknown key `memroy`, expected one of `name`"), "{text}");
+    for key in ["kernel", "memory", "vcpus", "disk", "vif", "cmdline", "on_crash"] {
+        assert!(text.contains(key), "{text} lacks {key}");
+    }
+    assert!(message(HASH, &["memroy=5"]).starts_with("unknown key `memroy`"));
+}
+
+#[test]
+fn arguments_replace_keys() {
+    let config = parse(
+        HASH,
+        &["name=other", "memory=64", "cmdline=write=42 a", "disk=disk2,xvdc,r", "on_crash=restart"],
+    )
+    .unwrap();
+    assert_eq!(config.name, "other");
+    assert_eq!(config.memory, 64);
+    assert_eq!(config.cmdline, "write=42 a");
+    assert_eq!(config.disk, [DiskSpec::parse("disk2,xvdc,r").unwrap()]);
+    assert_eq!(config.on_crash, OnCrash::Restart);
+    assert_eq!(config.vcpus, 2);
+}
+
+#[test]
+fn arguments_may_be_toml() {
+    let config = parse(HASH, &[r#"disk=["disk0,xvda,w"]"#]).unwrap();
+    assert_eq!(config.disk.len(), 1);
+    assert!(parse(HASH, &["disk=[]"]).unwrap().disk.is_empty());
+    // Text stays text, whatever it looks like.
+    assert_eq!(parse(HASH, &["cmdline=true"]).unwrap().cmdline, "true");
+}
+
+#[test]
+fn wrong_values_are_named() {
+    assert!(message(HASH, &["memory=lots"]).contains("lots"));
+    assert_eq!(message(HASH, &["memory=0"]), "memory = 0 is out of range: 2 to 3072 MiB");
+    assert_eq!(message(HASH, &["memory=-1"]), "memory = -1 is out of range: 2 to 3072 MiB");
+    assert_eq!(message(HASH, &["vcpus=9"]), "vcpus = 9 is out of range: 1 to 8 vCPUs");
+    assert!(message(HASH, &["name=7"]).contains("`7` is not a name"));
+    assert!(message(HASH, &["name=a/b"]).contains("`a/b` is not a name"));
+    assert!(message(HASH, &["on_crash=explode"]).contains("`destroy`, `preserve`, `restart`"));
+    assert!(message(HASH, &["disk=disk0,sda"]).contains("xvda to xvdp"));
+    assert!(message(HASH, &[r#"disk=["disk0,xvda","disk1,xvda"]"#]).contains("xvda is taken"));
+    assert!(message(HASH, &["disk=5"]).contains("list"));
+    assert!(message(HASH, &["vif=bridge=br0"]).contains("no network backend"));
+    assert_eq!(message(HASH, &["verbose"]), "`verbose` is not key=value");
+    assert_eq!(message(HASH, &["=5"]), "`=5` is not key=value");
+}
+
+#[test]
+fn a_syntax_error_has_its_line() {
+    assert!(message("name = 'a'\n\nkernel = = 'b'", &[]).starts_with("line 3: "));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in ".{0,200}", argument in ".{0,40}") {
+        let _ = parse(&text, &[]);
+        let _ = parse(HASH, &[&argument]);
+    }
+
+    #[test]
+    fn memory_is_what_was_asked(mebibytes in MEMORY_MIN..=MEMORY_MAX) {
+        let config = parse(HASH, &[&format!("memory={mebibytes}")]).unwrap();
+        prop_assert_eq!(config.memory, mebibytes);
+    }
+}

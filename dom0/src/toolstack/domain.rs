@@ -1,0 +1,147 @@
+//! What the toolstack remembers of a domain that it made.
+
+use alloc::{rc::Rc, string::String, vec::Vec};
+use core::{cell::Cell, fmt};
+
+use abi::{DomId, domctl::DomainInfo, sched::ShutdownReason};
+
+use super::config::DomainConfig;
+use crate::condition::Condition;
+
+/// How far a domain has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Being built.
+    Building,
+    /// In operation, or paused.
+    Running,
+    /// Stopped, and kept for inspection.
+    Preserved,
+    /// Being taken apart.
+    Ending,
+}
+
+/// How a domain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It stopped by itself.
+    Shutdown(ShutdownReason),
+    /// It was destroyed.
+    Destroyed,
+}
+
+impl End {
+    /// Whether this is what a domain ends with that did its work.
+    pub const fn is_success(self) -> bool {
+        !matches!(self, End::Shutdown(ShutdownReason::Crash | ShutdownReason::Watchdog))
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Shutdown(ShutdownReason::Poweroff) => "powered off",
+            End::Shutdown(ShutdownReason::Reboot) => "rebooted",
+            End::Shutdown(ShutdownReason::Suspend) => "suspended itself",
+            End::Shutdown(ShutdownReason::Crash) => "crashed",
+            End::Shutdown(ShutdownReason::Watchdog) => "was ended by its watchdog",
+            End::Shutdown(ShutdownReason::SoftReset) => "asked for a soft reset",
+            End::Destroyed => "was destroyed",
+        })
+    }
+}
+
+/// Tells any number of tasks that a domain has ended, and how.
+#[derive(Debug, Default)]
+pub struct Ended {
+    end: Cell<Option<End>>,
+    changed: Condition,
+}
+
+impl Ended {
+    /// It has. Only the first word counts.
+    pub fn tell(&self, end: End) {
+        self.end.set(self.end.get().or(Some(end)));
+        self.changed.notify();
+    }
+
+    /// Waits until it has.
+    pub async fn wait(&self) -> End {
+        self.changed.until(|| self.end.get()).await
+    }
+}
+
+/// A domain that exists.
+#[derive(Debug)]
+pub struct Domain {
+    /// What it was made from.
+    pub config: DomainConfig,
+    /// How far it is.
+    pub phase: Phase,
+    /// Told when the domain has ended and is either preserved or gone.
+    pub ended: Rc<Ended>,
+}
+
+impl Domain {
+    /// One whose building begins.
+    pub fn new(config: DomainConfig) -> Domain {
+        Domain { config, phase: Phase::Building, ended: Rc::default() }
+    }
+
+    /// It is built. If somebody has begun to take it apart meanwhile, that goes on.
+    pub fn built(&mut self) {
+        if self.phase == Phase::Building {
+            self.phase = Phase::Running;
+        }
+    }
+}
+
+/// A domain that is gone, and what it printed last.
+#[derive(Debug, Clone)]
+pub struct Past {
+    /// Its name.
+    pub name: String,
+    /// Its identifier, which another domain may have by now.
+    pub id: DomId,
+    /// How it ended.
+    pub end: End,
+    /// The end of what it printed.
+    pub output: Vec<u8>,
+}
+
+/// A line of `xl list`.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Its name; `(null)` if it has none, as xl says it.
+    pub name: String,
+    /// What the monitor knows of it.
+    pub info: DomainInfo,
+}
+
+#[cfg(test)]
+mod tests {
+    use pv_guest_kernel::executor;
+
+    use super::*;
+
+    #[test]
+    fn the_first_end_is_the_end() {
+        executor::run(async {
+            let ended = Rc::new(Ended::default());
+            let waiting = executor::spawn({
+                let ended = ended.clone();
+                async move { ended.wait().await }
+            });
+            executor::yield_now().await;
+            ended.tell(End::Shutdown(ShutdownReason::Crash));
+            ended.tell(End::Destroyed);
+            assert_eq!(waiting.await, End::Shutdown(ShutdownReason::Crash));
+        });
+    }
+
+    #[test]
+    fn a_crash_is_no_success() {
+        assert!(End::Shutdown(ShutdownReason::Poweroff).is_success());
+        assert!(!End::Shutdown(ShutdownReason::Crash).is_success());
+    }
+}

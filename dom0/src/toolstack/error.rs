@@ -1,0 +1,162 @@
+//! Why the toolstack could not do something: the thing, the reason and, where there is one, the
+//! way out.
+
+use alloc::{string::String, vec::Vec};
+
+use abi::{DomId, Errno};
+use thiserror::Error;
+
+use super::{config::ConfigError, image::ImageError};
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// No domain file with this name.
+    #[error("there is no domain file named `{name}`; there are: {}", list(known))]
+    UnknownConfig {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A domain file, or an argument that replaces one of its keys, is wrong.
+    #[error("domains/{file}.toml: {error}")]
+    Config {
+        /// The domain file's name.
+        file: String,
+        /// What is wrong with it.
+        error: ConfigError,
+    },
+    /// No domain with this name or number.
+    #[error("there is no domain `{name}`; there are: {}", list(known))]
+    UnknownDomain {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// This cannot be done to dom0.
+    #[error("dom0 runs this shell; to stop it and the machine, use poweroff")]
+    Privileged,
+    /// Names are unique.
+    #[error("domain `{name}` exists already with id {}; destroy it first or give name=...", id.0)]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: DomId,
+    },
+    /// No kernel with this name.
+    #[error("there is no kernel `{name}` in the ramdisk; there are: {}", list(known))]
+    UnknownKernel {
+        /// What the domain file names.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The kernel cannot be loaded.
+    #[error("kernel `{name}` cannot be loaded: {error}")]
+    BadKernel {
+        /// The kernel's name.
+        name: String,
+        /// What is wrong with it.
+        error: ImageError,
+    },
+    /// The boot arguments cannot be passed on.
+    #[error("cmdline has a NUL in it")]
+    BadCmdline,
+    /// The device tree does not fit behind the kernel.
+    #[error("{memory} MiB are not enough for kernel `{kernel}` and its device tree; raise memory")]
+    MemoryTooSmall {
+        /// What the domain was to have.
+        memory: u32,
+        /// The kernel's name.
+        kernel: String,
+    },
+    /// Too few frames are free.
+    #[error(
+        "not enough memory: {needed} MiB are needed and {} MiB ({free_frames} frames) are free; \
+         lower memory or destroy a domain",
+        free_frames / 256
+    )]
+    OutOfMemory {
+        /// MiB that the domain was to have.
+        needed: u32,
+        /// Frames that were free.
+        free_frames: u64,
+    },
+    /// No disk with this name.
+    #[error("there is no disk `{name}`; {}", disks(known))]
+    UnknownDisk {
+        /// What the domain file names.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A disk that somebody writes has one user.
+    #[error("{disk} is in use by domain `{user}`; a disk is shared only if all access it with r")]
+    DiskInUse {
+        /// The disk.
+        disk: String,
+        /// Who has it.
+        user: String,
+    },
+    /// The guest does not listen.
+    #[error("domain `{name}` does not watch control/shutdown; use xl destroy")]
+    NoShutdownSupport {
+        /// The domain's name.
+        name: String,
+    },
+    /// Not in this state.
+    #[error("domain `{name}` {state}")]
+    WrongState {
+        /// The domain's name.
+        name: String,
+        /// What it is.
+        state: &'static str,
+    },
+    /// A hypercall or the store refused.
+    #[error("cannot {doing}: {errno}")]
+    Failed {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        errno: Errno,
+    },
+}
+
+/// For `map_err`: says what was tried when an [`Errno`] came.
+pub(super) fn failed(doing: &'static str) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::Failed { doing, errno }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn disks(known: &[String]) -> String {
+    if known.is_empty() {
+        return "the machine has none (cargo xtask run --disk IMAGE adds one)".into();
+    }
+    alloc::format!("there are: {}", known.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_there_is() {
+        let known = vec!["disk0".into(), "disk1".into()];
+        let error = Error::UnknownDisk { name: "disk7".into(), known };
+        assert_eq!(error.to_string(), "there is no disk `disk7`; there are: disk0, disk1");
+        let error = Error::UnknownKernel { name: "linux".into(), known: vec![] };
+        assert_eq!(error.to_string(), "there is no kernel `linux` in the ramdisk; there are: none");
+    }
+
+    #[test]
+    fn memory_is_told_in_both_units() {
+        let text = Error::OutOfMemory { needed: 512, free_frames: 1000 }.to_string();
+        assert!(text.contains("512 MiB are needed and 3 MiB (1000 frames) are free"), "{text}");
+    }
+}

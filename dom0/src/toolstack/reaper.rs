@@ -1,0 +1,135 @@
+//! Learns from the monitor which domains have stopped, and does with them what their domain file
+//! says.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use abi::{DomId, Errno, domctl::DomainState, event::Virq, sched::ShutdownReason};
+use pv_guest_kernel::{event::Channel, executor, time};
+
+use super::{
+    Claim, Toolstack,
+    config::OnCrash,
+    domain::{End, Phase},
+};
+
+/// A domain that stops as soon as it starts shall not keep the machine busy.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// Asks to be told when a domain changes its state.
+///
+/// # Errors
+/// The monitor's.
+pub fn bind() -> Result<Channel, Errno> {
+    Channel::bind_virq(Virq::DomExc)
+}
+
+/// Looks after domains for ever.
+pub async fn run(toolstack: Toolstack, changes: Channel) {
+    loop {
+        changes.wait().await;
+        match toolstack.list() {
+            Ok(domains) => {
+                for domain in domains {
+                    let state = DomainState::from_bits_retain(domain.info.state);
+                    if let Some(reason) = state.shutdown_reason() {
+                        toolstack.stopped(domain.info.domain, reason);
+                    }
+                }
+            }
+            Err(error) => log::error!("{error}"),
+        }
+    }
+}
+
+/// What is done with a domain that has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Destroy,
+    Preserve,
+    Restart,
+}
+
+/// As xl's defaults have it, but for crashes, about which the domain file has the say.
+fn action(reason: ShutdownReason, on_crash: OnCrash) -> Action {
+    match (reason, on_crash) {
+        (ShutdownReason::Reboot, _) => Action::Restart,
+        (ShutdownReason::Crash, OnCrash::Restart) => Action::Restart,
+        (ShutdownReason::Crash, OnCrash::Preserve) => Action::Preserve,
+        _ => Action::Destroy,
+    }
+}
+
+impl Toolstack {
+    /// Begins to deal with a domain that has stopped, unless that has begun already.
+    fn stopped(&self, id: DomId, reason: u32) {
+        // A reason that nobody knows is the guest's fault.
+        let reason = ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash);
+        let end = End::Shutdown(reason);
+        let Some((name, on_crash)) = self.running_config(id) else { return };
+        if !end.is_success() {
+            log::warn!("{id}: {name} {end}");
+        }
+        match action(reason, on_crash) {
+            Action::Preserve => self.preserve(id, end),
+            Action::Destroy => {
+                let Some(claim) = self.claim(id) else { return };
+                let toolstack = self.clone();
+                executor::spawn(async move { toolstack.dismantle(claim, end).await }).detach();
+            }
+            Action::Restart => {
+                let Some(claim) = self.claim(id) else { return };
+                executor::spawn(self.clone().restart(claim, end)).detach();
+            }
+        }
+    }
+
+    /// Name and wishes of a domain that counts as running.
+    fn running_config(&self, id: DomId) -> Option<(String, OnCrash)> {
+        let domains = self.0.domains.borrow();
+        let domain = domains.get(&id).filter(|domain| domain.phase == Phase::Running)?;
+        Some((domain.config.name.clone(), domain.config.on_crash))
+    }
+
+    fn preserve(&self, id: DomId, end: End) {
+        if let Some(domain) = self.0.domains.borrow_mut().get_mut(&id) {
+            log::warn!("{id}: it is preserved until xl destroy {}", domain.config.name);
+            domain.phase = Phase::Preserved;
+            domain.ended.tell(end);
+        }
+        self.0.services.store_server.announce_shutdown();
+    }
+
+    async fn restart(self, claim: Claim, end: End) {
+        let config = claim.config.clone();
+        let name = config.name.clone();
+        self.0.restarting.borrow_mut().insert(name.clone());
+        self.dismantle(claim, end).await;
+        time::sleep(RESTART_DELAY).await;
+        // Unless somebody destroyed it meanwhile.
+        if !self.0.restarting.borrow_mut().remove(&name) {
+            return;
+        }
+        if let Err(error) = self.create_from(config).await {
+            log::error!("{name} cannot be started again: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_file_decides_about_crashes_only() {
+        use ShutdownReason::*;
+        assert_eq!(action(Crash, OnCrash::Destroy), Action::Destroy);
+        assert_eq!(action(Crash, OnCrash::Preserve), Action::Preserve);
+        assert_eq!(action(Crash, OnCrash::Restart), Action::Restart);
+        for on_crash in [OnCrash::Destroy, OnCrash::Preserve, OnCrash::Restart] {
+            assert_eq!(action(Poweroff, on_crash), Action::Destroy);
+            assert_eq!(action(Reboot, on_crash), Action::Restart);
+            assert_eq!(action(Watchdog, on_crash), Action::Destroy);
+        }
+    }
+}

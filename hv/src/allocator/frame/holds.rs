@@ -1,0 +1,111 @@
+//! What is known of a frame that somebody has, and its holds.
+
+use abi::DomId;
+
+use super::FramePool;
+use super::table::{Entry, Index, Kind};
+use crate::allocator::slot;
+use crate::machine::memory::RamFrame;
+use crate::types::Mfn;
+
+impl FramePool {
+    /// The frame, if a domain may see it: RAM, or a page shared with the monitor.
+    #[inline]
+    pub fn ram(&self, mfn: Mfn) -> Option<RamFrame> {
+        let index = self.index(mfn)?;
+        matches!(self.table[index].kind, Kind::Ram | Kind::Orphan | Kind::Shared)
+            .then(|| self.frame(index))
+    }
+
+    /// A frame's owner, if it has one.
+    #[inline]
+    pub fn owner(&self, mfn: Mfn) -> Option<DomId> {
+        let entry = &self.table[self.index(mfn)?];
+        (entry.holds > 0).then_some(entry.owner)
+    }
+
+    /// What a frame is used for.
+    pub fn kind(&self, mfn: Mfn) -> Kind {
+        self.index(mfn).map_or(Kind::Absent, |index| self.table[index].kind)
+    }
+
+    /// How many holds there are on a frame.
+    pub fn holds(&self, mfn: Mfn) -> u32 {
+        self.index(mfn).map_or(0, |index| self.table[index].holds)
+    }
+
+    /// Adds a hold to a frame that has one.
+    #[inline]
+    pub fn retain(&mut self, frame: RamFrame) {
+        let Some(index) = self.index(frame.mfn()) else { return };
+        let entry = &mut self.table[index];
+        debug_assert!(entry.holds > 0, "a free frame is held");
+        // It cannot overflow: each hold is a descriptor or a record in frames that the holder
+        // pays for, and nobody can pay for 2^32 of them.
+        entry.holds = entry.holds.saturating_add(1);
+    }
+
+    /// Drops a hold. After the last, the frame is free.
+    #[inline]
+    pub fn release(&mut self, frame: RamFrame) {
+        let Some(index) = self.index(frame.mfn()) else { return };
+        let entry = &mut self.table[index];
+        debug_assert!(entry.holds > 0, "a free frame is released");
+        match entry.holds {
+            0 => {}
+            1 => self.reclaim(index),
+            _ => entry.holds -= 1,
+        }
+    }
+
+    /// Drops the owner's hold on a frame of its RAM. If others hold it, it stays charged to the
+    /// owner until they release it.
+    pub fn surrender(&mut self, frame: RamFrame) {
+        let Some(index) = self.index(frame.mfn()) else { return };
+        let Entry { owner, kind, holds, .. } = self.table[index];
+        if kind != Kind::Ram {
+            return;
+        }
+        if holds > 1 {
+            let account = &mut self.accounts[slot(owner)];
+            self.table.unlink(account.list(kind), index);
+            self.table.push(account.list(Kind::Orphan), index);
+            self.table[index].kind = Kind::Orphan;
+        }
+        self.release(frame);
+    }
+
+    /// Drops the last hold on each frame of a block allocated at once.
+    pub(in crate::allocator) fn release_block(&mut self, first: RamFrame, order: u8) {
+        let Some(index) = self.index(first.mfn()) else { return };
+        for offset in 0..1 << order {
+            self.release(self.frame(index.plus(offset)));
+        }
+    }
+
+    /// Surrenders up to `limit` frames of a domain's RAM; returns how many.
+    pub(in crate::allocator) fn surrender_some(&mut self, domain: DomId, limit: usize) -> usize {
+        for count in 0..limit {
+            let Some(index) = self.account_mut(domain).list(Kind::Ram).some() else { return count };
+            self.surrender(self.frame(index));
+        }
+        limit
+    }
+
+    /// Frees all that the monitor still keeps for a domain, whose records are unreachable now.
+    pub(in crate::allocator) fn sweep_overhead(&mut self, domain: DomId) {
+        while let Some(index) = self.account_mut(domain).list(Kind::Private).some() {
+            self.reclaim(index);
+        }
+    }
+
+    /// Frees a frame.
+    fn reclaim(&mut self, index: Index) {
+        let Entry { owner, kind, .. } = self.table[index];
+        self.table[index].holds = 0;
+        let account = &mut self.accounts[slot(owner)];
+        account.refund(kind, 1);
+        self.table.unlink(account.list(kind), index);
+        self.buddy.give(&mut self.table, index, 0);
+    }
+}

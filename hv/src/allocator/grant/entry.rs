@@ -1,0 +1,85 @@
+//! One entry of the table that a granter shares with the monitor (public/grant_table.h, v1).
+//!
+//! The granter, on another CPU, may change any bit at any moment. The first word (flags and
+//! grantee) is therefore taken as one value, checked, and claimed by compare-and-exchange: if that
+//! succeeds, what was checked was what was there. The frame number is read once after that; an
+//! honest granter does not change it while READING is set, a dishonest one harms itself.
+
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use abi::grant::{Entry, EntryFlags, Status};
+use abi::{DomId, Gfn};
+
+use super::Access;
+use crate::machine::memory::RamFrame;
+
+/// How often a claim is tried against a granter that keeps changing the entry. As many as Xen.
+const ATTEMPTS: u32 = 5;
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SharedEntry {
+    frame: RamFrame,
+    offset: usize,
+}
+
+impl SharedEntry {
+    /// Entry `index` of a frame that holds more than that.
+    pub(super) fn new(frame: RamFrame, index: usize) -> Self {
+        SharedEntry { frame, offset: index * size_of::<Entry>() }
+    }
+
+    /// The flags in the low half, the grantee in the high half.
+    fn header(&self) -> &AtomicU32 {
+        self.frame.u32(self.offset + offset_of!(Entry, flags))
+    }
+
+    /// Marks the entry as in use by `grantee` if it grants that, and returns the granter's frame.
+    #[inline]
+    pub(super) fn claim(&self, grantee: DomId, access: Access) -> Result<Gfn, Status> {
+        let mut seen = self.header().load(Relaxed);
+        for _ in 0..ATTEMPTS {
+            check(seen, grantee, access)?;
+            let claimed = seen | u32::from(access.flags().bits());
+            match self.header().compare_exchange(seen, claimed, Acquire, Relaxed) {
+                Ok(_) => {
+                    let frame = self.frame.u32(self.offset + offset_of!(Entry, frame));
+                    return Ok(Gfn(u64::from(frame.load(Relaxed))));
+                }
+                Err(changed) => seen = changed,
+            }
+        }
+        Err(Status::GeneralError)
+    }
+
+    /// Takes marks back. What was done with the frame comes before.
+    #[inline]
+    pub(super) fn release(&self, flags: EntryFlags) {
+        if !flags.is_empty() {
+            self.header().fetch_and(!u32::from(flags.bits()), Release);
+        }
+    }
+
+    /// Exchanges two entries.
+    pub(super) fn swap(&self, other: SharedEntry) {
+        let (a, b) = (self.frame.u64(self.offset), other.frame.u64(other.offset));
+        b.store(a.swap(b.load(Acquire), Release), Release);
+    }
+}
+
+/// Whether an entry lets `grantee` in. Xen has one status for all that may be wrong with it.
+#[inline]
+fn check(header: u32, grantee: DomId, access: Access) -> Result<(), Status> {
+    let flags = EntryFlags::from_bits_retain(header as u16);
+    let granted = flags & EntryFlags::TYPE_MASK == EntryFlags::PERMIT_ACCESS
+        && DomId((header >> u16::BITS) as u16) == grantee
+        && !flags.contains(SUB_PAGE)
+        && (access == Access::Read || !flags.contains(EntryFlags::READONLY));
+    if granted { Ok(()) } else { Err(Status::GeneralError) }
+}
+
+/// `GTF_sub_page`: only part of the frame is granted. Exists in version 2 only; an entry with it is
+/// refused rather than taken for more than it says.
+const SUB_PAGE: EntryFlags = EntryFlags::from_bits_retain(1 << 8);

@@ -1,0 +1,141 @@
+//! What a domain has mapped of others' grants. A handle is a place in this list.
+
+use abi::{DomId, Gfn, GrantRef};
+use heapless::Vec;
+
+use super::Access;
+use crate::allocator::frame::{FramePool, OutOfFrames};
+use crate::allocator::frame_box::FrameBox;
+
+/// Mappings in one chunk: as many as fit in a frame.
+pub(super) const CHUNK: u32 = 256;
+/// Chunks in a full list: 16384 mappings.
+const CHUNKS: usize = 64;
+const _: () = assert!(size_of::<[Place; CHUNK as usize]>() == abi::PAGE_SIZE);
+
+/// One mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mapping {
+    pub(super) granter: DomId,
+    pub(super) access: Access,
+    pub(super) reference: GrantRef,
+    gfn: u32,
+}
+
+impl Mapping {
+    /// `None` if there is no such guest frame: they have 28 bits at most.
+    pub(super) fn new(
+        granter: DomId,
+        reference: GrantRef,
+        access: Access,
+        gfn: Gfn,
+    ) -> Option<Mapping> {
+        Some(Mapping { granter, access, reference, gfn: u32::try_from(gfn.0).ok()? })
+    }
+
+    /// Where it is in the mapper's space.
+    pub(super) fn gfn(&self) -> Gfn {
+        Gfn(u64::from(self.gfn))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(align(16))]
+enum Place {
+    /// The next free one, or `Maptrack::NONE`.
+    Free(u32),
+    Used(Mapping),
+}
+
+/// A domain's mappings.
+#[derive(Debug)]
+pub(super) struct Maptrack {
+    chunks: Vec<FrameBox<[Place; CHUNK as usize]>, CHUNKS>,
+    /// The first free place.
+    free: u32,
+}
+
+impl Maptrack {
+    /// No handle.
+    const NONE: u32 = u32::MAX;
+
+    pub(super) const fn new() -> Self {
+        Maptrack { chunks: Vec::new(), free: Self::NONE }
+    }
+
+    fn place_mut(&mut self, handle: u32) -> Option<&mut Place> {
+        let chunk = self.chunks.get_mut((handle / CHUNK) as usize)?;
+        chunk.get_mut((handle % CHUNK) as usize)
+    }
+
+    /// Makes room for one more mapping, charged to `owner`.
+    #[inline]
+    pub(super) fn reserve(
+        &mut self,
+        pool: &mut FramePool,
+        owner: DomId,
+    ) -> Result<(), OutOfFrames> {
+        if self.free != Self::NONE { Ok(()) } else { self.grow(pool, owner) }
+    }
+
+    #[cold]
+    fn grow(&mut self, pool: &mut FramePool, owner: DomId) -> Result<(), OutOfFrames> {
+        if self.chunks.is_full() {
+            return Err(OutOfFrames::OverBudget);
+        }
+        let first = self.chunks.len() as u32 * CHUNK;
+        let mut places = [Place::Free(Self::NONE); CHUNK as usize];
+        for (place, next) in places.iter_mut().zip(first + 1..first + CHUNK) {
+            *place = Place::Free(next);
+        }
+        let chunk = FrameBox::new(pool, owner, places)?;
+        self.chunks.push(chunk).or(Err(OutOfFrames::OverBudget))?;
+        self.free = first;
+        Ok(())
+    }
+
+    /// Adds a mapping and returns its handle. There must be room ([`Maptrack::reserve`]).
+    #[inline]
+    pub(super) fn insert(&mut self, mapping: Mapping) -> Option<u32> {
+        let handle = self.free;
+        let place = self.place_mut(handle)?;
+        let Place::Free(next) = *place else { return None };
+        *place = Place::Used(mapping);
+        self.free = next;
+        Some(handle)
+    }
+
+    /// The mapping with this handle.
+    #[inline]
+    pub(super) fn get(&self, handle: u32) -> Option<Mapping> {
+        let chunk = self.chunks.get((handle / CHUNK) as usize)?;
+        match chunk.get((handle % CHUNK) as usize)? {
+            Place::Used(mapping) => Some(*mapping),
+            Place::Free(_) => None,
+        }
+    }
+
+    /// Forgets a mapping.
+    #[inline]
+    pub(super) fn remove(&mut self, handle: u32) {
+        let next = self.free;
+        if let Some(place @ Place::Used(_)) = self.place_mut(handle) {
+            *place = Place::Free(next);
+            self.free = handle;
+        }
+    }
+
+    /// The handles of the last chunk, if there is one.
+    pub(super) fn last_chunk(&self) -> Option<core::ops::Range<u32>> {
+        let first = self.chunks.len().checked_sub(1)? as u32 * CHUNK;
+        Some(first..first + CHUNK)
+    }
+
+    /// Gives the last chunk back; its mappings have ended. No mapping may be added afterwards.
+    pub(super) fn drop_last_chunk(&mut self, pool: &mut FramePool) {
+        self.free = Self::NONE;
+        if let Some(chunk) = self.chunks.pop() {
+            chunk.free(pool);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Virtual interrupts: what a GICv3 knows of each interrupt, for the vCPUs and domains that see
+//! one, and the choice of what stands in the list registers.
+//!
+//! A [`Bank`] holds 32 interrupts. Every vCPU has one for its SGIs and PPIs, every domain some for
+//! its SPIs. An interrupt that becomes pending is noted in its bank; it moves to a list register
+//! when its vCPU next enters the guest on a CPU ([`fill`]), and from then on the hardware delivers
+//! it. `pending` in a bank thus means "pending and not in a list register".
+
+use abi::VcpuId;
+use abi::device_tree::EVENT_PPI;
+
+use crate::allocator::Monitor;
+use crate::machine::gic::Intid;
+use crate::machine::list_register::{ListRegister, MAX_LIST_REGISTERS, State};
+use crate::machine::timer;
+use crate::types::{MAX_VCPUS, VcpuKey};
+
+/// Interrupts in a bank.
+pub const BANK: u32 = 32;
+/// Banks of SPIs that a domain has: INTIDs 32 to 287, what QEMU's virt machine has.
+pub const SPI_BANKS: usize = 8;
+/// The registers of 32 interrupts.
+#[derive(Debug, Clone)]
+pub struct Bank {
+    /// GICx_IGROUPRn. Only group 1 interrupts are delivered.
+    pub group1: u32,
+    /// GICx_ISENABLERn.
+    pub enabled: u32,
+    /// Pending and not in a list register.
+    pub pending: u32,
+    /// Active as far as software set it; the hardware keeps the rest in list registers.
+    pub active: u32,
+    /// Edge-triggered ones, GICx_ICFGRn.
+    pub edge: u32,
+    /// GICx_IPRIORITYRn, a byte each.
+    pub priority: [u8; BANK as usize],
+}
+
+impl Bank {
+    /// All interrupts disabled, of group 1, at the highest priority, level-sensitive but for
+    /// `edge`.
+    pub const fn new(edge: u32) -> Bank {
+        Bank {
+            group1: u32::MAX,
+            enabled: 0,
+            pending: 0,
+            active: 0,
+            edge,
+            priority: [0; BANK as usize],
+        }
+    }
+
+    /// Those that want a list register.
+    pub const fn deliverable(&self) -> u32 {
+        self.pending & self.enabled & self.group1
+    }
+}
+
+/// Interrupts of one vCPU.
+#[derive(Debug)]
+pub struct VcpuInterrupts {
+    /// SGIs 0 to 15 and PPIs 16 to 31.
+    pub private: Bank,
+    /// What its list registers hold.
+    pub listed: Listed,
+}
+
+/// SGIs are always edge-triggered.
+const SGI_BITS: u32 = 0xFFFF;
+
+impl VcpuInterrupts {
+    /// The state after reset.
+    pub const fn new() -> Self {
+        VcpuInterrupts { private: Bank::new(SGI_BITS), listed: Listed::new() }
+    }
+}
+
+impl Default for VcpuInterrupts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Interrupts that all vCPUs of a domain share.
+#[derive(Debug)]
+pub struct DomainInterrupts {
+    /// GICD_CTLR.EnableGrp1.
+    pub enabled: bool,
+    /// SPIs: bank n holds INTIDs 32 + 32 n and on.
+    pub shared: [Bank; SPI_BANKS],
+    /// The vCPU that each SPI goes to, GICD_IROUTERn.
+    pub route: [u8; SPI_BANKS * BANK as usize],
+    /// SPIs, by bank, that are the machine's own interrupts with the same number.
+    pub physical: [u32; SPI_BANKS],
+}
+
+impl DomainInterrupts {
+    /// The state after reset.
+    pub const fn new() -> Self {
+        DomainInterrupts {
+            enabled: false,
+            shared: [const { Bank::new(0) }; SPI_BANKS],
+            route: [0; SPI_BANKS * BANK as usize],
+            physical: [0; SPI_BANKS],
+        }
+    }
+
+    /// Makes an SPI the machine's own interrupt of that number. False if there is no such SPI.
+    pub fn assign_physical(&mut self, intid: u32) -> bool {
+        let Some((bank, bit)) = spi_place(intid) else { return false };
+        self.physical[bank] |= bit;
+        true
+    }
+
+    /// Notes that an SPI is pending; returns the vCPU to which it goes, if it exists.
+    pub fn raise_shared(&mut self, intid: u32) -> Option<VcpuId> {
+        let (bank, bit) = spi_place(intid)?;
+        self.shared[bank].pending |= bit;
+        let vcpu = *self.route.get((intid - BANK) as usize)?;
+        Some(VcpuId(u32::from(vcpu)))
+    }
+}
+
+impl Default for DomainInterrupts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The bank, counted from the first SPI, and the bit of an SPI.
+pub fn spi_place(intid: u32) -> Option<(usize, u32)> {
+    let index = intid.checked_sub(BANK)?;
+    let bank = (index / BANK) as usize;
+    (bank < SPI_BANKS).then_some((bank, 1 << (index % BANK)))
+}
+
+/// The list registers of a CPU, or a model of them.
+pub trait ListRegisters {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Bit n: register n is empty (ICH_ELRSR_EL2).
+    fn empty(&self) -> u32;
+    /// Reads one.
+    fn read(&self, index: usize) -> ListRegister;
+    /// Writes one.
+    fn write(&mut self, index: usize, register: ListRegister);
+    /// Asks for an interrupt when few are left in use, to fill in what did not fit.
+    fn notify_when_drained(&mut self, wanted: bool);
+}
+
+/// Which interrupt stands in each list register of a vCPU. Whether it still does, the register's
+/// state tells.
+#[derive(Debug)]
+pub struct Listed([u16; MAX_LIST_REGISTERS]);
+
+impl Listed {
+    const fn new() -> Self {
+        Listed([0; MAX_LIST_REGISTERS])
+    }
+
+    /// The list register in which an interrupt stands.
+    fn find<L: ListRegisters>(&self, registers: &L, intid: u32) -> Option<usize> {
+        let empty = registers.empty();
+        (0..registers.count().min(MAX_LIST_REGISTERS))
+            .find(|&index| empty & (1 << index) == 0 && u32::from(self.0[index]) == intid)
+    }
+
+    /// Puts one interrupt into a list register: the one in which it already stands, or an empty
+    /// one. False if there is none.
+    fn insert<L: ListRegisters>(&mut self, registers: &mut L, new: ListRegister) -> bool {
+        let intid = new.intid().0;
+        if let Some(index) = self.find(registers, intid) {
+            return merge(registers, index);
+        }
+        let index = registers.empty().trailing_zeros() as usize;
+        if index >= registers.count().min(MAX_LIST_REGISTERS) {
+            return false;
+        }
+        self.0[index] = intid as u16;
+        registers.write(index, new);
+        true
+    }
+
+    /// Whether an interrupt is (pending, active) in the list registers.
+    pub fn state<L: ListRegisters>(&self, registers: &L, intid: u32) -> (bool, bool) {
+        match self.find(registers, intid).map(|index| registers.read(index).state()) {
+            None | Some(State::Inactive) => (false, false),
+            Some(State::Pending) => (true, false),
+            Some(State::Active) => (false, true),
+            Some(State::PendingAndActive) => (true, true),
+        }
+    }
+
+    /// Takes the pending state of an interrupt out of the list registers: the guest disabled it
+    /// or cleared it. True if it was pending there.
+    pub fn withdraw_pending<L: ListRegisters>(&self, registers: &mut L, intid: u32) -> bool {
+        let Some(index) = self.find(registers, intid) else { return false };
+        let register = registers.read(index);
+        let state = match register.state() {
+            State::Pending => State::Inactive,
+            State::PendingAndActive => State::Active,
+            State::Inactive | State::Active => return false,
+        };
+        registers.write(index, register.with_state(state));
+        true
+    }
+
+    /// Takes the active state of an interrupt out of the list registers.
+    pub fn withdraw_active<L: ListRegisters>(&self, registers: &mut L, intid: u32) {
+        let Some(index) = self.find(registers, intid) else { return };
+        let register = registers.read(index);
+        let state = match register.state() {
+            State::Active => State::Inactive,
+            State::PendingAndActive => State::Pending,
+            State::Inactive | State::Pending => return,
+        };
+        registers.write(index, register.with_state(state));
+    }
+}
+
+/// Makes an interrupt that stands in a list register pending once more. One that is linked to a
+/// physical interrupt cannot be both active and pending (Arm IHI 0069, ICH_LR.State): it waits.
+fn merge<L: ListRegisters>(registers: &mut L, index: usize) -> bool {
+    let register = registers.read(index);
+    let state = match register.state() {
+        State::Pending | State::PendingAndActive => return true,
+        State::Active if register.physical().is_some() => return false,
+        State::Active => State::PendingAndActive,
+        State::Inactive => State::Pending,
+    };
+    registers.write(index, register.with_state(state));
+    true
+}
+
+/// Moves what is pending for a vCPU into the list registers of the CPU on which it runs.
+pub fn fill<L: ListRegisters>(
+    vcpu: &mut VcpuInterrupts,
+    id: VcpuId,
+    domain: &mut DomainInterrupts,
+    registers: &mut L,
+) {
+    if !domain.enabled {
+        return;
+    }
+    let mut all_fit = true;
+    for number in bits(vcpu.private.deliverable()) {
+        let priority = vcpu.private.priority[number as usize];
+        let new = ListRegister::pending(Intid(number), priority);
+        if vcpu.listed.insert(registers, new) {
+            vcpu.private.pending &= !(1 << number);
+        } else {
+            all_fit = false;
+        }
+    }
+    for bank in 0..SPI_BANKS {
+        if domain.shared[bank].deliverable() != 0 {
+            all_fit &= fill_shared(&mut vcpu.listed, id, domain, bank, registers);
+        }
+    }
+    registers.notify_when_drained(!all_fit);
+}
+
+/// The same for one bank of SPIs. False if one did not fit.
+fn fill_shared<L: ListRegisters>(
+    listed: &mut Listed,
+    id: VcpuId,
+    domain: &mut DomainInterrupts,
+    bank: usize,
+    registers: &mut L,
+) -> bool {
+    let mut all_fit = true;
+    for number in bits(domain.shared[bank].deliverable()) {
+        let index = bank * BANK as usize + number as usize;
+        if u32::from(domain.route[index]) != id.0 {
+            continue;
+        }
+        let intid = Intid(BANK + index as u32);
+        let mut new = ListRegister::pending(intid, domain.shared[bank].priority[number as usize]);
+        if domain.physical[bank] & (1 << number) != 0 {
+            new = new.with_physical(intid);
+        }
+        if listed.insert(registers, new) {
+            domain.shared[bank].pending &= !(1 << number);
+        } else {
+            all_fit = false;
+        }
+    }
+    all_fit
+}
+
+/// The numbers of the bits that are set, lowest first.
+pub fn bits(mut word: u32) -> impl Iterator<Item = u32> {
+    core::iter::from_fn(move || {
+        let number = word.trailing_zeros();
+        word &= word.wrapping_sub(1);
+        (number < u32::BITS).then_some(number)
+    })
+}
+
+impl Monitor {
+    /// A vCPU has a new event: raises its event interrupt.
+    #[inline]
+    pub fn notify(&mut self, key: VcpuKey) {
+        self.raise_private(key, EVENT_PPI);
+    }
+
+    /// Makes an SGI or PPI of a vCPU pending, and wakes it.
+    #[inline]
+    pub fn raise_private(&mut self, key: VcpuKey, intid: u32) {
+        debug_assert!(intid < BANK);
+        let Some(domain) = self.domains.get_mut(key.domain) else { return };
+        let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
+        vcpu.interrupts.private.pending |= 1 << (intid % BANK);
+        vcpu.events = vcpu.events.wrapping_add(u64::from(intid == EVENT_PPI));
+        self.wake(key);
+    }
+
+    /// Makes an SPI of a domain pending, and wakes the vCPU to which it goes.
+    pub fn raise_shared(&mut self, domain: abi::DomId, intid: u32) {
+        let Some(target) = self.domains.get_mut(domain) else { return };
+        let Some(vcpu) = target.interrupts.raise_shared(intid) else { return };
+        self.wake(VcpuKey { domain, vcpu });
+    }
+
+    /// Makes a vCPU take note of something: unblocks it, and kicks the CPU on which it runs.
+    #[inline]
+    pub fn wake(&mut self, key: VcpuKey) {
+        let kicks = self.scheduler.wake(key, timer::now());
+        self.kicks.extend(kicks);
+        if let Some(cpu) = self.scheduler.running_on(key) {
+            self.kicks.insert(cpu);
+        }
+    }
+
+    /// Sends an SGI from one vCPU to some of its domain's (bit n: vCPU n).
+    pub fn send_sgi(&mut self, domain: abi::DomId, targets: u32, intid: u32) {
+        for vcpu in (0..MAX_VCPUS as u32).filter(|vcpu| targets & (1 << vcpu) != 0) {
+            self.raise_private(VcpuKey { domain, vcpu: VcpuId(vcpu) }, intid);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Stage 2: a domain's guest-physical space.
+//!
+//! 4 KiB granule, 40-bit guest-physical addresses: VTCR_EL2 has T0SZ 24 and SL0 1, so the walk
+//! starts at level 1 in two concatenated tables (Arm ARM D8.2.2), 8 KiB aligned. RAM that comes
+//! in aligned 2 MiB runs is mapped by blocks, which are split when one of their pages changes.
+//!
+//! The tables are frames of kind [`Kind::Private`], charged to the domain. A change of a valid
+//! descriptor goes through an invalid one and a TLB flush (break-before-make, D8.16.1). Meanwhile
+//! another CPU of the domain may fault on it: the fault handler finds a valid mapping once it has
+//! the monitor's lock, and resumes.
+//!
+//! This module maps and unmaps. Whose frames these are, and who holds them, is up to `physmap`
+//! and `grant`, except that [`Stage2::dismantle`] drops the holds of the leaves that have one.
+
+mod descriptor;
+#[cfg(test)]
+mod tests;
+
+use abi::{DomId, Errno, Gfn, PAGE_SHIFT};
+
+use self::descriptor::{Descriptor, Node, Size, Slot};
+use super::Progress;
+use super::frame::{FramePool, Kind, MAX_ORDER, OutOfFrames};
+use crate::machine::memory::{RamFrame, publish_tables};
+use crate::machine::tlb;
+use crate::types::{Ipa, Mfn};
+
+pub use self::descriptor::{Leaf, LeafKind};
+
+/// Bits of a guest-physical address.
+pub const IPA_BITS: u32 = 40;
+/// Frames in a block.
+const BLOCK_FRAMES: u64 = 1 << MAX_ORDER;
+/// log2 of the tables at level 1.
+const ROOT_ORDER: u8 = 1;
+/// Descriptors at level 1.
+const ROOT_ENTRIES: usize = descriptor::ENTRIES << ROOT_ORDER;
+
+/// Why a page cannot be mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapError {
+    /// There is no such guest frame number.
+    OutOfRange,
+    /// Something is mapped there.
+    Occupied,
+    /// No frame for a table.
+    OutOfFrames(OutOfFrames),
+}
+
+impl From<OutOfFrames> for MapError {
+    fn from(error: OutOfFrames) -> Self {
+        MapError::OutOfFrames(error)
+    }
+}
+
+impl From<MapError> for Errno {
+    fn from(error: MapError) -> Errno {
+        match error {
+            MapError::OutOfRange => Errno::EINVAL,
+            MapError::Occupied => Errno::EBUSY,
+            MapError::OutOfFrames(error) => error.into(),
+        }
+    }
+}
+
+/// A guest-physical space.
+#[derive(Debug)]
+pub struct Stage2 {
+    /// The first of the two tables at level 1.
+    root: RamFrame,
+    /// The second.
+    root_high: RamFrame,
+    owner: DomId,
+    highest: Option<Gfn>,
+    /// Descriptors at level 1 that `dismantle` is done with.
+    dismantled: usize,
+}
+
+impl Stage2 {
+    /// An empty space. Its tables are charged to `owner`.
+    pub fn new(pool: &mut FramePool, owner: DomId) -> Result<Stage2, OutOfFrames> {
+        let (root, root_high) = pool.allocate_pair(owner, Kind::Private)?;
+        Ok(Stage2 { root, root_high, owner, highest: None, dismantled: 0 })
+    }
+
+    /// The value of VTTBR_EL2: the tables' address and the VMID, which is the domain's slot + 1.
+    pub fn vttbr(&self) -> u64 {
+        let vmid = super::slot(self.owner) as u64 + 1;
+        self.root.mfn().address() | (vmid << 48)
+    }
+
+    /// The highest guest frame that was ever mapped.
+    pub fn highest(&self) -> Option<Gfn> {
+        self.highest
+    }
+
+    /// What is mapped at a guest frame.
+    #[inline]
+    pub fn lookup(&self, gfn: Gfn) -> Option<Leaf> {
+        let Node::Table(level2) = self.level1(gfn)?.load().as_node() else { return None };
+        match level2_slot(level2, gfn).load().as_node() {
+            Node::Empty => None,
+            Node::Block(leaf) => Some(page_of_block(leaf, gfn)),
+            Node::Table(level3) => level3_slot(level3, gfn).load().as_page(),
+        }
+    }
+
+    /// Maps `2^order` frames from `mfn` at `gfn`, as one block if that is possible. All of it or
+    /// nothing; what is mapped already is not replaced.
+    pub fn map(
+        &mut self,
+        pool: &mut FramePool,
+        gfn: Gfn,
+        mfn: Mfn,
+        order: u8,
+        kind: LeafKind,
+    ) -> Result<(), MapError> {
+        let frames = 1u64.checked_shl(u32::from(order)).ok_or(MapError::OutOfRange)?;
+        let last = gfn.checked_add(frames - 1).ok_or(MapError::OutOfRange)?;
+        self.level1(last).ok_or(MapError::OutOfRange)?;
+        if order == MAX_ORDER && (gfn.0 | mfn.0).is_multiple_of(BLOCK_FRAMES) {
+            self.map_block(pool, gfn, Leaf { mfn, kind })?;
+        } else {
+            self.map_pages(pool, gfn, mfn, frames, kind)?;
+        }
+        publish_tables();
+        self.highest = self.highest.max(Some(last));
+        Ok(())
+    }
+
+    fn map_pages(
+        &mut self,
+        pool: &mut FramePool,
+        gfn: Gfn,
+        mfn: Mfn,
+        frames: u64,
+        kind: LeafKind,
+    ) -> Result<(), MapError> {
+        for offset in 0..frames {
+            let (page, leaf) = (Gfn(gfn.0 + offset), Leaf { mfn: Mfn(mfn.0 + offset), kind });
+            if let Err(error) = self.map_page(pool, page, leaf) {
+                for mapped in 0..offset {
+                    self.unmap(pool, Gfn(gfn.0 + mapped))?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn map_page(&mut self, pool: &mut FramePool, gfn: Gfn, leaf: Leaf) -> Result<(), MapError> {
+        let level1 = self.level1(gfn).ok_or(MapError::OutOfRange)?;
+        let level2 = self.table_at(pool, level1)?;
+        let level3 = self.table_at(pool, level2_slot(level2, gfn))?;
+        let slot = level3_slot(level3, gfn);
+        if slot.load() != Descriptor::INVALID {
+            return Err(MapError::Occupied);
+        }
+        slot.store(Descriptor::leaf(leaf, Size::Page));
+        Ok(())
+    }
+
+    fn map_block(&mut self, pool: &mut FramePool, gfn: Gfn, leaf: Leaf) -> Result<(), MapError> {
+        let level1 = self.level1(gfn).ok_or(MapError::OutOfRange)?;
+        let slot = level2_slot(self.table_at(pool, level1)?, gfn);
+        match slot.load().as_node() {
+            Node::Empty => {}
+            Node::Block(_) => return Err(MapError::Occupied),
+            Node::Table(level3) => {
+                if Slot::all(level3).any(|page| page.load() != Descriptor::INVALID) {
+                    return Err(MapError::Occupied);
+                }
+                slot.store(Descriptor::INVALID);
+                self.flush(gfn);
+                pool.release(level3);
+            }
+        }
+        slot.store(Descriptor::leaf(leaf, Size::Block));
+        Ok(())
+    }
+
+    /// The table below a descriptor, made if there is none.
+    fn table_at(&self, pool: &mut FramePool, slot: Slot) -> Result<RamFrame, MapError> {
+        match slot.load().as_node() {
+            Node::Table(table) => Ok(table),
+            Node::Block(_) => Err(MapError::Occupied),
+            Node::Empty => {
+                let table = pool.allocate(self.owner, Kind::Private, 0)?;
+                // The walker must find zeros, not what the frame held before.
+                publish_tables();
+                slot.store(Descriptor::table(table));
+                Ok(table)
+            }
+        }
+    }
+
+    /// Unmaps a page and says what was there. Fails only if a block would have to be split and
+    /// there is no frame for the table.
+    pub fn unmap(&mut self, pool: &mut FramePool, gfn: Gfn) -> Result<Option<Leaf>, OutOfFrames> {
+        let Some(level1) = self.level1(gfn) else { return Ok(None) };
+        let Node::Table(level2) = level1.load().as_node() else { return Ok(None) };
+        let slot = level2_slot(level2, gfn);
+        let level3 = match slot.load().as_node() {
+            Node::Empty => return Ok(None),
+            Node::Table(level3) => level3,
+            Node::Block(block) => self.split(pool, slot, gfn, block)?,
+        };
+        let slot = level3_slot(level3, gfn);
+        let leaf = slot.load().as_page();
+        if leaf.is_some() {
+            slot.store(Descriptor::INVALID);
+            self.flush(gfn);
+        }
+        Ok(leaf)
+    }
+
+    /// Replaces a block by a table of its pages.
+    fn split(
+        &self,
+        pool: &mut FramePool,
+        slot: Slot,
+        gfn: Gfn,
+        block: Leaf,
+    ) -> Result<RamFrame, OutOfFrames> {
+        let level3 = pool.allocate(self.owner, Kind::Private, 0)?;
+        for (page, mfn) in Slot::all(level3).zip(block.mfn.0..) {
+            page.store(Descriptor::leaf(Leaf { mfn: Mfn(mfn), ..block }, Size::Page));
+        }
+        slot.store(Descriptor::INVALID);
+        self.flush(gfn);
+        slot.store(Descriptor::table(level3));
+        publish_tables();
+        Ok(level3)
+    }
+
+    /// Takes the space apart, a bounded step at a time, and frees its tables. Foreign frames and
+    /// shared pages are released; the domain's own RAM and granted frames are left to those who
+    /// account for them. No vCPU may run in the space any more.
+    pub fn dismantle(&mut self, pool: &mut FramePool) -> Progress {
+        while self.dismantled < ROOT_ENTRIES {
+            let slot = self.root_slot(self.dismantled);
+            if let Node::Table(level2) = slot.load().as_node() {
+                if Self::dismantle_one(pool, level2) == Progress::Done {
+                    slot.store(Descriptor::INVALID);
+                    pool.release(level2);
+                    self.dismantled += 1;
+                }
+                return Progress::More;
+            }
+            self.dismantled += 1;
+        }
+        tlb::flush_domain(self.vttbr());
+        Progress::Done
+    }
+
+    /// Frees one of the tables below `level2`; done if there is none.
+    fn dismantle_one(pool: &mut FramePool, level2: RamFrame) -> Progress {
+        for slot in Slot::all(level2) {
+            let Node::Table(level3) = slot.load().as_node() else { continue };
+            for leaf in Slot::all(level3).filter_map(|page| page.load().as_page()) {
+                let held = matches!(leaf.kind, LeafKind::Foreign | LeafKind::SharedPage);
+                if let Some(frame) = pool.ram(leaf.mfn).filter(|_| held) {
+                    pool.release(frame);
+                }
+            }
+            slot.store(Descriptor::INVALID);
+            pool.release(level3);
+            return Progress::More;
+        }
+        Progress::Done
+    }
+
+    /// The descriptor at level 1 that covers a guest frame, if there is one.
+    #[inline]
+    fn level1(&self, gfn: Gfn) -> Option<Slot> {
+        let index = usize::try_from(gfn.0 >> 18).ok()?;
+        (index < ROOT_ENTRIES).then(|| self.root_slot(index))
+    }
+
+    #[inline]
+    fn root_slot(&self, index: usize) -> Slot {
+        let low = index < descriptor::ENTRIES;
+        Slot { table: if low { self.root } else { self.root_high }, index }
+    }
+
+    /// Forgets cached translations of a page or block.
+    fn flush(&self, gfn: Gfn) {
+        tlb::flush_ipa(self.vttbr(), Ipa(gfn.0 << PAGE_SHIFT));
+    }
+}
+
+#[inline]
+fn level2_slot(table: RamFrame, gfn: Gfn) -> Slot {
+    Slot { table, index: (gfn.0 >> 9) as usize % descriptor::ENTRIES }
+}
+
+#[inline]
+fn level3_slot(table: RamFrame, gfn: Gfn) -> Slot {
+    Slot { table, index: gfn.0 as usize % descriptor::ENTRIES }
+}
+
+/// The leaf of one page of a block.
+#[inline]
+fn page_of_block(block: Leaf, gfn: Gfn) -> Leaf {
+    Leaf { mfn: Mfn(block.mfn.0 + gfn.0 % BLOCK_FRAMES), ..block }
+}

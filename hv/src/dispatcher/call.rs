@@ -1,0 +1,75 @@
+//! What a hypercall handler gets and what it may answer.
+
+use abi::{DomId, Errno};
+
+use crate::allocator::domain::Domain;
+use crate::allocator::{Monitor, Privileged};
+use crate::machine;
+use crate::types::{CpuId, VcpuKey};
+
+/// One hypercall in progress. The monitor's lock is held.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Everything that the monitor knows.
+    pub monitor: &'a mut Monitor,
+    /// Who calls.
+    pub caller: VcpuKey,
+    /// x0 to x4.
+    pub args: [u64; 5],
+    /// On which CPU.
+    pub cpu: CpuId,
+}
+
+/// A handler's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: this goes to x0.
+    Return(Result<u64, Errno>),
+    /// Not done, but an interrupt waits or the CPU should be given up: afterwards the caller
+    /// executes the HVC again, with these arguments.
+    Continue([u64; 5]),
+    /// Done, and the caller gives up the CPU (it yields, waits, or is no more).
+    Reschedule(Result<u64, Errno>),
+}
+
+impl From<Result<u64, Errno>> for Outcome {
+    fn from(result: Result<u64, Errno>) -> Self {
+        Outcome::Return(result)
+    }
+}
+
+impl From<Errno> for Outcome {
+    fn from(errno: Errno) -> Self {
+        Outcome::Return(Err(errno))
+    }
+}
+
+impl Call<'_> {
+    /// The calling domain.
+    pub fn domain(&mut self) -> Result<&mut Domain, Errno> {
+        self.monitor.domains.get_mut(self.caller.domain).ok_or(Errno::ESRCH)
+    }
+
+    /// The right to act on other domains, if the caller has it.
+    pub fn privileged(&mut self) -> Result<Privileged, Errno> {
+        if self.domain()?.privileged { Ok(Privileged::granted_by_dispatcher()) } else { Err(Errno::EPERM) }
+    }
+
+    /// The domain that an argument names: the caller itself, or another one for a privileged
+    /// caller. `EPERM` for others, `ESRCH` if it does not exist.
+    pub fn resolve(&mut self, named: DomId) -> Result<DomId, Errno> {
+        if named == DomId::SELF || named == self.caller.domain {
+            return Ok(self.caller.domain);
+        }
+        self.privileged()?;
+        if self.monitor.domains.get(named).is_none() {
+            return Err(Errno::ESRCH);
+        }
+        Ok(named)
+    }
+
+    /// Whether a long operation should stop here and continue after an interrupt.
+    pub fn preempt_pending(&self) -> bool {
+        machine::gic::interrupt_pending()
+    }
+}

@@ -1,0 +1,146 @@
+//! `event_channel_op` (public/event_channel.h).
+
+use abi::event::{
+    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Command, PortOnly, PortState,
+    Reset, Status, Virq,
+};
+use abi::{DomId, Errno};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::call::{Call, Outcome};
+use crate::allocator::Progress;
+use crate::allocator::event::{Binding, Channel};
+use crate::guest;
+use crate::types::GuestVa;
+
+/// x0: command, x1: pointer to its structure.
+pub fn event_channel_op(call: &mut Call<'_>) -> Outcome {
+    let [command, argument, ..] = call.args;
+    let argument = GuestVa(argument);
+    match Command::from_raw(command) {
+        Some(Command::Send) => send(call, argument).map(|()| 0).into(),
+        Some(Command::Reset) => reset(call, argument),
+        Some(command) => other_than_send(call, command, argument).map(|()| 0).into(),
+        None => Errno::ENOSYS.into(),
+    }
+}
+
+/// Out of line, so that sending does not pay for the registers and the stack that these need.
+#[inline(never)]
+fn other_than_send(call: &mut Call<'_>, command: Command, argument: GuestVa) -> Result<(), Errno> {
+    match command {
+        Command::Unmask => unmask(call, argument),
+        Command::Close => close(call, argument),
+        Command::AllocUnbound => answer(call, argument, alloc_unbound),
+        Command::BindInterdomain => answer(call, argument, bind_interdomain),
+        Command::BindVirq => answer(call, argument, bind_virq),
+        Command::BindIpi => answer(call, argument, bind_ipi),
+        Command::Status => answer(call, argument, status),
+        Command::BindVcpu => bind_vcpu(call, argument),
+        // No physical interrupts as events on arm64, and no FIFO ABI: guests fall back to 2-level.
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// Runs an operation on a structure that it also answers in.
+fn answer<T: FromBytes + IntoBytes + Immutable>(
+    call: &mut Call<'_>,
+    argument: GuestVa,
+    operation: fn(&mut Call<'_>, &mut T) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let mut request = guest::read(call.monitor, argument)?;
+    operation(call, &mut request)?;
+    guest::write(call.monitor, argument, &request)
+}
+
+#[inline]
+fn send(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let PortOnly { port } = guest::read(call.monitor, argument)?;
+    call.monitor.event_send(call.caller.domain, port)
+}
+
+fn unmask(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let PortOnly { port } = guest::read(call.monitor, argument)?;
+    call.monitor.event_unmask(call.caller.domain, port)
+}
+
+fn close(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let PortOnly { port } = guest::read(call.monitor, argument)?;
+    call.monitor.event_close(call.caller.domain, port)
+}
+
+fn bind_vcpu(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let BindVcpu { port, vcpu } = guest::read(call.monitor, argument)?;
+    call.monitor.event_bind_vcpu(call.caller.domain, port, vcpu)
+}
+
+fn alloc_unbound(call: &mut Call<'_>, request: &mut AllocUnbound) -> Result<(), Errno> {
+    let owner = call.resolve(request.dom)?;
+    let remote = own_if_self(call, request.remote);
+    request.port = call.monitor.event_alloc_unbound(owner, remote)?;
+    Ok(())
+}
+
+fn bind_interdomain(call: &mut Call<'_>, request: &mut BindInterdomain) -> Result<(), Errno> {
+    let remote = own_if_self(call, request.remote);
+    let local = call.caller.domain;
+    request.local_port = call.monitor.event_bind_interdomain(local, remote, request.remote_port)?;
+    Ok(())
+}
+
+fn bind_virq(call: &mut Call<'_>, request: &mut BindVirq) -> Result<(), Errno> {
+    let virq = Virq::from_raw(request.virq).ok_or(Errno::EINVAL)?;
+    request.port = call.monitor.event_bind_virq(call.caller.domain, virq, request.vcpu)?;
+    Ok(())
+}
+
+fn bind_ipi(call: &mut Call<'_>, request: &mut BindIpi) -> Result<(), Errno> {
+    request.port = call.monitor.event_bind_ipi(call.caller.domain, request.vcpu)?;
+    Ok(())
+}
+
+fn status(call: &mut Call<'_>, request: &mut Status) -> Result<(), Errno> {
+    let id = call.resolve(request.dom)?;
+    let Channel { binding, vcpu } = call.monitor.event_status(id, request.port)?;
+    request.vcpu = vcpu;
+    let state = match binding {
+        Binding::Closed => PortState::Closed,
+        Binding::Unbound { remote } => {
+            request.detail = u32::from(remote.0);
+            PortState::Unbound
+        }
+        Binding::Interdomain { remote, port } => {
+            request.detail = u32::from(remote.0);
+            request.remote_port = port;
+            PortState::Interdomain
+        }
+        Binding::Virq(virq) => {
+            request.detail = virq.raw();
+            PortState::Virq
+        }
+        Binding::Ipi => PortState::Ipi,
+    };
+    request.status = state.raw();
+    Ok(())
+}
+
+/// Closes all ports of a domain. Restarts itself with the same arguments: what is closed by then
+/// does not come up again.
+#[inline(never)]
+fn reset(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
+    let id = guest::read(call.monitor, argument).and_then(|Reset { dom }| call.resolve(dom));
+    let id = match id {
+        Ok(id) => id,
+        Err(errno) => return errno.into(),
+    };
+    while call.monitor.close_events(id) == Progress::More {
+        if call.preempt_pending() {
+            return Outcome::Continue(call.args);
+        }
+    }
+    Ok(0).into()
+}
+
+fn own_if_self(call: &Call<'_>, named: DomId) -> DomId {
+    if named == DomId::SELF { call.caller.domain } else { named }
+}

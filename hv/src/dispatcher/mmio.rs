@@ -1,0 +1,157 @@
+//! Accesses to guest-physical addresses at which no memory is: those that belong to the virtual
+//! interrupt controller are performed, the others are answered with an abort.
+
+use super::LoadedListRegisters;
+use super::trap::{Next, Trap, skip_instruction};
+use crate::allocator::domain::Domain;
+use crate::interpreter::exception::{DataAbort, Fault};
+use crate::interpreter::redistributor::{self, Identity};
+use crate::interpreter::{Width, distributor};
+use crate::machine::context;
+use crate::types::{Ipa, VcpuKey};
+
+/// Bytes of the distributor's frame.
+const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
+
+/// A load or store, as the syndrome of a data abort describes it (Arm ARM D24.2.40, ISV = 1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Access {
+    width: Width,
+    /// The general register that receives or gives the value.
+    register: usize,
+    is_write: bool,
+    sign_extend: bool,
+    /// Whether the register is 64 bits wide, which matters to a sign.
+    register_is_64_bits: bool,
+}
+
+impl Access {
+    /// `None` if the instruction is one that the syndrome does not describe (pairs, write-back).
+    fn decode(iss: u64) -> Option<Access> {
+        const VALID: u64 = 1 << 24;
+        if iss & VALID == 0 {
+            return None;
+        }
+        let width = match (iss >> 22) & 0b11 {
+            0 => Width::Byte,
+            1 => Width::HalfWord,
+            2 => Width::Word,
+            _ => Width::DoubleWord,
+        };
+        Some(Access {
+            width,
+            register: ((iss >> 16) & 0x1F) as usize,
+            is_write: iss & (1 << 6) != 0,
+            sign_extend: iss & (1 << 21) != 0,
+            register_is_64_bits: iss & (1 << 15) != 0,
+        })
+    }
+
+    /// What the register holds after a load of `value`.
+    fn extend(self, value: u64) -> u64 {
+        let value = self.width.truncate(value);
+        let sign = 1 << (8 * self.width.bytes() - 1);
+        if !self.sign_extend || value & sign == 0 {
+            return value;
+        }
+        let extended = value | !(sign | (sign - 1));
+        if self.register_is_64_bits { extended } else { extended & 0xFFFF_FFFF }
+    }
+}
+
+/// Something at a guest-physical address.
+enum Device {
+    Distributor { offset: u64 },
+    Redistributor { vcpu: u32, offset: u64 },
+}
+
+/// Handles a data abort at stage 2.
+pub(super) fn data_abort(trap: &mut Trap<'_>, iss: u64) -> Next {
+    let address = Ipa(context::fault_page().0 | context::far() & 0xFFF);
+    let abort = Next::Take(Fault::DataAbort(DataAbort::from_bits_truncate(iss)));
+    let Some(access) = Access::decode(iss) else { return abort };
+    let value = trap.register(access.register);
+    let Some(domain) = trap.monitor.domains.get_mut(trap.caller.domain) else { return abort };
+    let Some(device) = find(domain, address) else { return abort };
+    if access.is_write {
+        write(domain, trap.caller, &device, access.width, access.width.truncate(value));
+        trap.monitor.wake(trap.caller);
+    } else {
+        let value = read(domain, trap.caller, &device, access.width);
+        trap.set_register(access.register, access.extend(value));
+    }
+    skip_instruction();
+    Next::Resume
+}
+
+/// What is at an address.
+fn find(domain: &Domain, address: Ipa) -> Option<Device> {
+    if let Some(offset) = address.0.checked_sub(domain.gicd_base.0)
+        && offset < DISTRIBUTOR_SIZE
+    {
+        return Some(Device::Distributor { offset });
+    }
+    let offset = address.0.checked_sub(domain.gicr_base.0)?;
+    let vcpu = u32::try_from(offset / redistributor::STRIDE).ok()?;
+    (vcpu < domain.max_vcpus())
+        .then_some(Device::Redistributor { vcpu, offset: offset % redistributor::STRIDE })
+}
+
+fn read(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width) -> u64 {
+    let vcpus = domain.max_vcpus();
+    let (interrupts, records) = (&mut domain.interrupts, &mut domain.vcpus);
+    let mut registers = LoadedListRegisters;
+    match *device {
+        Device::Distributor { offset } => {
+            let own = records.get(caller.vcpu.0 as usize).and_then(Option::as_ref);
+            let listed = own.map(|vcpu| (&vcpu.interrupts.listed, &mut registers));
+            distributor::read(interrupts, listed, offset, width)
+        }
+        Device::Redistributor { vcpu, offset } => {
+            let Some(Some(target)) = records.get_mut(vcpu as usize) else { return 0 };
+            let state = &mut target.interrupts;
+            let listed = (vcpu == caller.vcpu.0).then_some((&state.listed, &mut registers));
+            let identity = Identity { vcpu, last: vcpu + 1 == vcpus };
+            redistributor::read(identity, &mut state.private, listed, offset, width)
+        }
+    }
+}
+
+fn write(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width, value: u64) {
+    let vcpus = domain.max_vcpus() as usize;
+    let (interrupts, records) = (&mut domain.interrupts, &mut domain.vcpus);
+    let mut registers = LoadedListRegisters;
+    match *device {
+        Device::Distributor { offset } => {
+            let own = records.get(caller.vcpu.0 as usize).and_then(Option::as_ref);
+            let listed = own.map(|vcpu| (&vcpu.interrupts.listed, &mut registers));
+            distributor::write(interrupts, vcpus, listed, offset, width, value);
+        }
+        Device::Redistributor { vcpu, offset } => {
+            let Some(Some(target)) = records.get_mut(vcpu as usize) else { return };
+            let state = &mut target.interrupts;
+            let listed = (vcpu == caller.vcpu.0).then_some((&state.listed, &mut registers));
+            redistributor::write(&mut state.private, listed, offset, width, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_byte_load_extends_to_its_register() {
+        // LDRSB w3, [x0]
+        let access = Access::decode(1 << 24 | 1 << 21 | 3 << 16).expect("the syndrome is valid");
+        assert_eq!((access.register, access.is_write), (3, false));
+        assert_eq!(access.extend(0x180), 0xFFFF_FF80);
+        let wide = Access { register_is_64_bits: true, ..access };
+        assert_eq!(wide.extend(0x80), 0xFFFF_FFFF_FFFF_FF80);
+    }
+
+    #[test]
+    fn a_load_pair_is_not_described() {
+        assert_eq!(Access::decode(1 << 6), None);
+    }
+}

@@ -1,0 +1,70 @@
+//! `multicall`: several hypercalls for the price of one trap.
+
+use abi::Errno;
+use abi::hypercall::MulticallEntry;
+
+use super::call::{Call, Outcome};
+use super::hypercall::{handler, to_register};
+use crate::guest;
+use crate::types::GuestVa;
+
+/// `multicall(entries, count)`. It stops between two entries when an interrupt waits or when an
+/// entry gave up the CPU, and goes on with the rest. An entry that wants to be continued itself is
+/// written back with its new arguments.
+pub fn multicall(call: &mut Call<'_>) -> Outcome {
+    let [entries, count, ..] = call.args;
+    for index in 0..count {
+        let step = match one(call, GuestVa(entries), index) {
+            Ok(step) => step,
+            Err(errno) => return errno.into(),
+        };
+        let rest = match step {
+            Step::Again => index,
+            Step::DoneAndReschedule if index + 1 == count => return Outcome::Reschedule(Ok(0)),
+            Step::DoneAndReschedule => index + 1,
+            Step::Done if index + 1 < count && call.preempt_pending() => index + 1,
+            Step::Done => continue,
+        };
+        return match guest::element::<MulticallEntry>(GuestVa(entries), rest) {
+            Ok(first) => Outcome::Continue([first.0, count - rest, 0, 0, 0]),
+            Err(errno) => errno.into(),
+        };
+    }
+    Outcome::Return(Ok(0))
+}
+
+/// What became of one entry.
+enum Step {
+    Done,
+    DoneAndReschedule,
+    Again,
+}
+
+/// Performs entry `index`.
+fn one(call: &mut Call<'_>, entries: GuestVa, index: u64) -> Result<Step, Errno> {
+    let mut entry: MulticallEntry = guest::read_element(call.monitor, entries, index)?;
+    let [a0, a1, a2, a3, a4, _] = entry.args;
+    let mut inner =
+        Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4], cpu: call.cpu };
+    let outcome = match handler(entry.op) {
+        // A multicall within a multicall would nest without bound.
+        Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => function(&mut inner),
+        _ => Outcome::Return(Err(Errno::ENOSYS)),
+    };
+    let step = match outcome {
+        Outcome::Return(result) => {
+            entry.result = to_register(result);
+            Step::Done
+        }
+        Outcome::Reschedule(result) => {
+            entry.result = to_register(result);
+            Step::DoneAndReschedule
+        }
+        Outcome::Continue(args) => {
+            entry.args[..args.len()].copy_from_slice(&args);
+            Step::Again
+        }
+    };
+    guest::write_element(call.monitor, entries, index, &entry)?;
+    Ok(step)
+}

@@ -1,0 +1,236 @@
+//! What else a guest traps with: waiting, firmware calls, system registers, and accesses to
+//! addresses at which no memory is.
+
+#![expect(unsafe_code, reason = "the vectors call an entry by its name")]
+
+use abi::VcpuId;
+
+use super::{fill_list_registers, mmio, monitor, schedule, settle};
+use crate::allocator::Monitor;
+use crate::interpreter::exception::{Entry, Fault};
+use crate::interpreter::psci::{self, Affinity, Request};
+use crate::interpreter::smccc;
+use crate::interpreter::system_register::{self, Access, Effect, SgiRequest, SgiTargets};
+use crate::machine::context::{self, Context};
+use crate::machine::{guest_exception, list_register, percpu, timer};
+use crate::types::{CpuId, VcpuKey};
+
+/// Exception classes (ESR_EL2.EC, Arm ARM D24.2.40).
+mod class {
+    pub(super) const WAIT: u64 = 0x01;
+    pub(super) const HVC: u64 = 0x16;
+    pub(super) const SMC: u64 = 0x17;
+    pub(super) const SYSTEM_REGISTER: u64 = 0x18;
+    pub(super) const INSTRUCTION_ABORT: u64 = 0x20;
+    pub(super) const DATA_ABORT: u64 = 0x24;
+}
+
+const CLASS_SHIFT: u32 = 26;
+/// ESR_EL2.ISS
+const ISS_MASK: u64 = 0x1FF_FFFF;
+/// ISS of a WFI or WFE: zero is WFI.
+const WAIT_KIND_MASK: u64 = 0x3;
+/// ISS of an HVC or SMC: the immediate.
+const IMMEDIATE_MASK: u64 = 0xFFFF;
+
+/// What a trap leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The guest goes on.
+    Resume,
+    /// The vCPU gives up the CPU.
+    GiveUp,
+    /// The guest takes an exception.
+    Take(Fault),
+}
+
+/// A trap in progress. The monitor's lock is held.
+#[derive(Debug)]
+pub(super) struct Trap<'a> {
+    pub(super) monitor: &'a mut Monitor,
+    pub(super) context: &'a mut Context,
+    pub(super) caller: VcpuKey,
+    pub(super) cpu: CpuId,
+}
+
+/// Called by the vectors for every synchronous exception from a guest but hypercalls. Returns
+/// whether the vCPU gives up the CPU.
+#[unsafe(no_mangle)]
+extern "C" fn sync_entry(context: &mut Context, esr: u64) -> u64 {
+    let cpu = percpu::this_cpu();
+    let Some(caller) = percpu::running() else { return 1 };
+    let mut monitor = monitor();
+    let mut trap = Trap { monitor: &mut monitor, context, caller, cpu };
+    let next = trap.handle(esr >> CLASS_SHIFT, esr & ISS_MASK);
+    settle(&mut monitor, cpu, caller);
+    match next {
+        Next::Resume => 0,
+        Next::GiveUp => 1,
+        Next::Take(fault) => {
+            take(fault);
+            0
+        }
+    }
+}
+
+/// Called by the vectors when a guest's access caused an asynchronous error. On this machine
+/// nothing raises one: the guest takes the blame.
+#[unsafe(no_mangle)]
+extern "C" fn serror_entry(_context: &mut Context) -> u64 {
+    let Some(caller) = percpu::running() else { return 1 };
+    log::error!("{caller}: asynchronous external abort; the domain is stopped");
+    monitor().shut_down_domain(caller.domain, abi::sched::ShutdownReason::Crash);
+    1
+}
+
+/// Moves on behind the trapped instruction, which is four bytes long. An HVC needs none of this:
+/// it returns behind itself.
+pub(super) fn skip_instruction() {
+    context::set_elr(context::elr().wrapping_add(4));
+}
+
+fn take(fault: Fault) {
+    let entry = Entry::synchronous(fault, context::spsr());
+    guest_exception::enter(entry.vector, entry.syndrome, context::far(), entry.pstate);
+}
+
+/// Counts an exit.
+fn count(counter: &mut u64) {
+    *counter = counter.wrapping_add(1);
+}
+
+impl Trap<'_> {
+    fn handle(&mut self, class: u64, iss: u64) -> Next {
+        let exits = &mut self.context.exits;
+        match class {
+            class::WAIT => {
+                count(&mut exits.waits);
+                skip_instruction();
+                if iss & WAIT_KIND_MASK == 0 { self.wait_for_interrupt() } else { self.give_way() }
+            }
+            class::HVC if iss & IMMEDIATE_MASK == 0 => {
+                count(&mut exits.firmware_calls);
+                self.firmware_call()
+            }
+            class::SMC => {
+                count(&mut exits.firmware_calls);
+                skip_instruction();
+                self.firmware_call()
+            }
+            class::SYSTEM_REGISTER => {
+                count(&mut exits.system_registers);
+                self.system_register(Access::decode(iss))
+            }
+            class::DATA_ABORT => {
+                count(&mut exits.mmio);
+                mmio::data_abort(self, iss)
+            }
+            class::INSTRUCTION_ABORT => Next::Take(Fault::InstructionAbort),
+            _ => Next::Take(Fault::Undefined),
+        }
+    }
+
+    /// WFI: sleeps until an interrupt is pending, or until the virtual timer would raise one.
+    fn wait_for_interrupt(&mut self) -> Next {
+        fill_list_registers(self.monitor, self.caller);
+        if list_register::any_pending() {
+            return Next::Resume;
+        }
+        let deadline = timer::virtual_timer::deadline();
+        if deadline.is_some_and(|deadline| deadline <= timer::now()) {
+            return Next::Resume;
+        }
+        self.monitor.block_vcpu(self.caller, deadline);
+        Next::GiveUp
+    }
+
+    /// WFE: some other vCPU is to do something first.
+    fn give_way(&mut self) -> Next {
+        self.monitor.scheduler.yield_slice(self.cpu);
+        Next::GiveUp
+    }
+
+    /// `HVC #0` or an SMC: PSCI, otherwise what else the SMC calling convention has.
+    fn firmware_call(&mut self) -> Next {
+        let [x0, x1, x2, x3, ..] = self.context.x;
+        let Some(request) = psci::decode([x0, x1, x2, x3]) else {
+            self.context.x[..4].copy_from_slice(&smccc::answer(x0, x1));
+            return Next::Resume;
+        };
+        match request {
+            Request::Answer(value) => self.answer(value),
+            Request::CpuOn { target, entry, context } => {
+                let result = self.cpu_on(target, entry, context);
+                self.answer(result.map_or_else(psci::Error::to_register, |()| 0))
+            }
+            Request::AffinityInfo { target } => {
+                let affinity = self.vcpu_with_affinity(target).map(|vcpu| match vcpu {
+                    (_, true) => Affinity::On as u64,
+                    (_, false) => Affinity::Off as u64,
+                });
+                self.answer(affinity.unwrap_or(psci::Error::InvalidParameters.to_register()))
+            }
+            Request::CpuOff => {
+                self.monitor.stop_vcpu(self.caller);
+                Next::GiveUp
+            }
+            Request::Shutdown(reason) => {
+                super::sched::stop_domain(self.monitor, self.caller.domain, reason);
+                Next::GiveUp
+            }
+        }
+    }
+
+    fn answer(&mut self, value: u64) -> Next {
+        self.context.x[0] = value;
+        Next::Resume
+    }
+
+    /// The vCPU of the caller's domain with this affinity, and whether it is online.
+    fn vcpu_with_affinity(&self, affinity: u64) -> Option<(VcpuKey, bool)> {
+        let domain = self.monitor.domains.get(self.caller.domain)?;
+        let vcpu = domain.vcpu(VcpuId(u32::try_from(affinity).ok()?))?;
+        Some((vcpu.key, vcpu.online))
+    }
+
+    fn cpu_on(&mut self, target: u64, entry: u64, argument: u64) -> Result<(), psci::Error> {
+        match self.vcpu_with_affinity(target) {
+            None => Err(psci::Error::InvalidParameters),
+            Some((_, true)) => Err(psci::Error::AlreadyOn),
+            Some((key, false)) => schedule::start_vcpu(self.monitor, key, entry, argument)
+                .map_err(|_| psci::Error::InvalidParameters),
+        }
+    }
+
+    fn system_register(&mut self, access: Access) -> Next {
+        let effect = system_register::access(access, self.register(access.rt));
+        match effect {
+            Effect::Value(value) => self.set_register(access.rt, value),
+            Effect::Ignored => {}
+            Effect::SendSgi(request) => self.send_sgi(request),
+            Effect::Undefined => return Next::Take(Fault::Undefined),
+        }
+        skip_instruction();
+        Next::Resume
+    }
+
+    fn send_sgi(&mut self, request: SgiRequest) {
+        let targets = match request.targets {
+            SgiTargets::List(list) => list.into(),
+            SgiTargets::AllOthers => !(1 << (self.caller.vcpu.0 % u32::BITS)),
+        };
+        self.monitor.send_sgi(self.caller.domain, targets, request.intid);
+    }
+
+    /// The value of a general register; number 31 is the zero register.
+    pub(super) fn register(&self, number: usize) -> u64 {
+        self.context.x.get(number).copied().unwrap_or(0)
+    }
+
+    /// Sets a general register; number 31 is the zero register.
+    pub(super) fn set_register(&mut self, number: usize, value: u64) {
+        if let Some(register) = self.context.x.get_mut(number) {
+            *register = value;
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `xen_version`: what this monitor says it is.
+
+use abi::Errno;
+use abi::version::{
+    Capabilities, Command, ExtraVersion, FeatureInfo, Features, INTERFACE_VERSION,
+};
+
+use super::call::{Call, Outcome};
+use crate::guest;
+use crate::types::GuestVa;
+
+/// What follows "4.17" in the version.
+const EXTRA_VERSION: &[u8] = b".0-aurochs";
+/// The one kind of guest that can run.
+const CAPABILITIES: &[u8] = b"xen-3.0-aarch64 ";
+
+/// `xen_version(command, argument)`
+pub fn xen_version(call: &mut Call<'_>) -> Outcome {
+    let [command, argument, ..] = call.args;
+    let argument = GuestVa(argument);
+    let result = match Command::from_raw(command) {
+        Some(Command::Version) => Ok(INTERFACE_VERSION),
+        Some(Command::GetFeatures) => get_features(call, argument),
+        Some(Command::PageSize) => Ok(abi::PAGE_SIZE as u64),
+        Some(Command::ExtraVersion) => {
+            text::<{ size_of::<ExtraVersion>() }>(call, argument, EXTRA_VERSION)
+        }
+        Some(Command::Capabilities) => {
+            text::<{ size_of::<Capabilities>() }>(call, argument, CAPABILITIES)
+        }
+        None => Err(Errno::ENOSYS),
+    };
+    result.into()
+}
+
+fn get_features(call: &mut Call<'_>, argument: GuestVa) -> Result<u64, Errno> {
+    let mut info: FeatureInfo = guest::read(call.monitor, argument)?;
+    if info.submap_index != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let domain = call.domain()?;
+    let features = if domain.privileged { Features::DOM0_DIRECT } else { Features::DOMU };
+    info.submap = features.bits();
+    guest::write(call.monitor, argument, &info)?;
+    Ok(0)
+}
+
+/// Copies out a text, padded with NULs to `N` bytes.
+fn text<const N: usize>(call: &Call<'_>, to: GuestVa, text: &[u8]) -> Result<u64, Errno> {
+    let mut padded = [0; N];
+    for (byte, &character) in padded.iter_mut().zip(text) {
+        *byte = character;
+    }
+    guest::write(call.monitor, to, &padded)?;
+    Ok(0)
+}

@@ -1,0 +1,175 @@
+//! System registers that trap: those that identify the CPU, from which what a guest cannot use is
+//! hidden; those that send interrupts; and those that are the machine's and not the guest's.
+
+use crate::machine::id_registers;
+
+/// A system register by its encoding: Op0, Op1, CRn, CRm, Op2 (Arm ARM C5.1.2).
+pub type Encoding = (u8, u8, u8, u8, u8);
+
+/// ICC_SGI1R_EL1
+const ICC_SGI1R: Encoding = (3, 0, 12, 11, 5);
+/// ICC_ASGI1R_EL1
+const ICC_ASGI1R: Encoding = (3, 0, 12, 11, 6);
+/// ICC_SGI0R_EL1
+const ICC_SGI0R: Encoding = (3, 0, 12, 11, 7);
+/// ACTLR_EL1
+const ACTLR: Encoding = (3, 0, 1, 0, 1);
+
+/// A trapped MRS or MSR (ISS of exception class 0x18, Arm ARM D24.2.40).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Which register.
+    pub register: Encoding,
+    /// The general register that receives or gives the value; 31 is the zero register.
+    pub rt: usize,
+    /// Whether it is an MRS.
+    pub is_read: bool,
+}
+
+impl Access {
+    /// Decodes the ISS.
+    pub fn decode(iss: u64) -> Access {
+        let field = |shift: u32, mask: u64| ((iss >> shift) & mask) as u8;
+        Access {
+            register: (
+                field(20, 0x3),
+                field(14, 0x7),
+                field(10, 0xF),
+                field(1, 0xF),
+                field(17, 0x7),
+            ),
+            rt: field(5, 0x1F).into(),
+            is_read: iss & 1 != 0,
+        }
+    }
+}
+
+/// What comes of an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A read gives this value.
+    Value(u64),
+    /// A write has no effect.
+    Ignored,
+    /// A write sends an SGI.
+    SendSgi(SgiRequest),
+    /// There is no such register here.
+    Undefined,
+}
+
+/// An SGI to vCPUs of the caller's domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SgiRequest {
+    /// INTID, 0 to 15.
+    pub intid: u32,
+    /// To whom.
+    pub targets: SgiTargets,
+}
+
+/// To whom an SGI goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SgiTargets {
+    /// The vCPUs whose bits are set.
+    List(u16),
+    /// All but the sender.
+    AllOthers,
+}
+
+/// Decides what an access does; `value` is what an MSR writes.
+pub fn access(access: Access, value: u64) -> Effect {
+    match (access.register, access.is_read) {
+        (ICC_SGI1R | ICC_ASGI1R, false) => Effect::SendSgi(decode_sgi(value)),
+        // Group 0 is not the guest's.
+        (ICC_SGI0R, false) => Effect::Ignored,
+        ((3, 0, 0, crm, op2), true) => Effect::Value(identification(crm, op2)),
+        (ACTLR, true) => Effect::Value(0),
+        (ACTLR, false) => Effect::Ignored,
+        (register, is_read) if belongs_to_debug_or_pmu(register) => {
+            if is_read { Effect::Value(0) } else { Effect::Ignored }
+        }
+        _ => Effect::Undefined,
+    }
+}
+
+/// Debug registers (Op0 = 2) and the performance monitors (CRn = 9, CRm = 12 to 14, and CRn = 14,
+/// CRm = 8 to 15): neither is offered, and kernels that reset them unasked come to no harm.
+const fn belongs_to_debug_or_pmu(register: Encoding) -> bool {
+    matches!(register, (2, ..) | (3, _, 9, 12..=14, _) | (3, 3, 14, 8..=15, _))
+}
+
+/// ICC_SGI1R_EL1: INTID in bits 27 to 24, IRM in bit 40, target list in bits 15 to 0. Only affinity
+/// 0 of cluster 0 exists, so the other affinity fields must be zero for anything to be reached.
+fn decode_sgi(value: u64) -> SgiRequest {
+    const OTHER_AFFINITIES: u64 = 0xFF << 16 | 0xFF << 32 | 0xFF << 48 | 0xF << 44;
+    let intid = ((value >> 24) & 0xF) as u32;
+    let targets = if value & (1 << 40) != 0 {
+        SgiTargets::AllOthers
+    } else if value & OTHER_AFFINITIES != 0 {
+        SgiTargets::List(0)
+    } else {
+        SgiTargets::List(value as u16)
+    };
+    SgiRequest { intid, targets }
+}
+
+/// A field of an identification register, by CRm and Op2, its lowest bit and its width.
+struct Field((u8, u8), u32, u32);
+
+/// Features that guests do not see, because the monitor neither saves their state nor lets EL1 use
+/// them.
+const HIDDEN: [Field; 16] = [
+    Field((4, 0), 28, 4),  // ID_AA64PFR0: RAS
+    Field((4, 0), 32, 4),  // SVE
+    Field((4, 0), 40, 4),  // MPAM
+    Field((4, 0), 44, 4),  // AMU
+    Field((4, 1), 8, 4),   // ID_AA64PFR1: MTE
+    Field((4, 1), 12, 4),  // RAS_frac
+    Field((4, 1), 16, 4),  // MPAM_frac
+    Field((4, 1), 24, 4),  // SME
+    Field((4, 4), 0, 64),  // ID_AA64ZFR0
+    Field((4, 5), 0, 64),  // ID_AA64SMFR0
+    Field((5, 0), 4, 8),   // ID_AA64DFR0: TraceVer, PMUVer
+    Field((5, 0), 32, 20), // PMSVer, DoubleLock, TraceFilt, TraceBuffer, MTPMU
+    Field((6, 1), 4, 8),   // ID_AA64ISAR1: APA, API
+    Field((6, 1), 24, 8),  // GPA, GPI
+    Field((6, 2), 8, 8),   // ID_AA64ISAR2: GPA3, APA3
+    Field((7, 2), 24, 4),  // ID_AA64MMFR2: NV
+];
+
+/// The value of an identification register for guests. Those that are not allocated read as zero.
+fn identification(crm: u8, op2: u8) -> u64 {
+    HIDDEN
+        .iter()
+        .filter(|Field(register, ..)| *register == (crm, op2))
+        .fold(id_registers::read(crm, op2), |value, Field(_, shift, width)| {
+            value & !((u64::MAX >> (64 - width)) << shift)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sgi_to_two_vcpus_is_decoded() {
+        // MSR ICC_SGI1R_EL1, x3
+        let trapped = Access::decode(3 << 20 | 5 << 17 | 12 << 10 | 3 << 5 | 11 << 1);
+        assert_eq!(trapped, Access { register: ICC_SGI1R, rt: 3, is_read: false });
+        let wanted = SgiRequest { intid: 4, targets: SgiTargets::List(0b101) };
+        assert_eq!(access(trapped, 4 << 24 | 0b101), Effect::SendSgi(wanted));
+    }
+
+    #[test]
+    fn an_sgi_to_another_cluster_reaches_nobody() {
+        let SgiRequest { targets, .. } = decode_sgi(1 << 16 | 1);
+        assert_eq!(targets, SgiTargets::List(0));
+    }
+
+    #[test]
+    fn an_unknown_register_is_undefined() {
+        let access_of = |register| access(Access { register, rt: 0, is_read: true }, 0);
+        assert_eq!(access_of((3, 4, 1, 1, 0)), Effect::Undefined);
+        assert_eq!(access_of(ACTLR), Effect::Value(0));
+        assert_eq!(access_of((3, 3, 9, 12, 0)), Effect::Value(0));
+    }
+}

@@ -1,0 +1,351 @@
+//! A vCPU's registers: what the vectors save at a trap, and what else has to move when another
+//! vCPU takes the CPU.
+
+use abi::domctl::ExitCounts;
+
+use super::list_register::{self, ListRegister, MAX_LIST_REGISTERS};
+use super::registers::{read_register, write_register};
+
+/// Everything a vCPU has in registers. The vectors know the offsets of the first four fields.
+///
+/// While the vCPU runs, SP_EL2 points here. What is current in here depends on where one looks:
+/// - in every entry from the vectors: `x[0..=18]`, `x[29]` and `x[30]`;
+/// - in `sync_entry` also the other `x`, which may be written;
+/// - in `reschedule`: also `sp_el0`, `elr` and `spsr`, which elsewhere are live in the CPU;
+/// - the rest only between `switch_out` and `switch_in`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct Context {
+    /// General-purpose registers.
+    pub x: [u64; 31],
+    /// The stack pointer of EL0.
+    pub sp_el0: u64,
+    /// Where the vCPU continues.
+    pub elr: u64,
+    /// Its processor state there.
+    pub spsr: u64,
+    /// The floating-point and vector registers.
+    pub fp: FpState,
+    /// The system registers of EL1 and EL0.
+    pub el1: El1State,
+    /// What the monitor told this vCPU it is, and its stage-2 table.
+    pub identity: IdentityState,
+    /// Its virtual timer.
+    pub timer: TimerState,
+    /// Its virtual interrupt controller.
+    pub gic: GicState,
+    /// Why it left its own code, by cause. Only the CPU that it is on counts.
+    pub exits: ExitCounts,
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Context>() <= abi::PAGE_SIZE, "a context has one frame");
+    assert!(offset_of!(Context, x) == 0, "the vectors save x0 at SP_EL2");
+    // The vectors' load-pair instructions reach no farther.
+    assert!(offset_of!(Context, spsr) <= 504 && offset_of!(Context, elr) % 8 == 0);
+    assert!(offset_of!(Context, spsr) == offset_of!(Context, elr) + 8, "saved as a pair");
+};
+
+/// SIMD and floating-point registers; the monitor itself is compiled not to use any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct FpState {
+    /// Floating-point control.
+    pub fpcr: u64,
+    /// Floating-point status.
+    pub fpsr: u64,
+    /// q0 to q31.
+    pub q: [u128; 32],
+}
+
+/// A structure with one field for each system register, and their saving and loading.
+macro_rules! register_bank {
+    ($(#[$doc:meta])* $bank:ident { $($(#[$field_doc:meta])* $field:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct $bank {
+            $($(#[$field_doc])* #[doc = concat!("(", $name, ")")] pub $field: u64,)*
+        }
+
+        impl $bank {
+            /// Copies the CPU's registers here.
+            #[inline]
+            fn save(&mut self) {
+                $(self.$field = read_register!($name);)*
+            }
+
+            /// Copies them into the CPU. Takes effect at the next context synchronization.
+            #[inline]
+            fn load(&self) {
+                $(write_register!($name, self.$field);)*
+            }
+        }
+    };
+}
+
+register_bank! {
+    /// What EL1 and EL0 own. Registers that are trapped (ACTLR_EL1, the debug and performance
+    /// registers) or whose feature is hidden (pointer authentication, SVE, MTE) are not here.
+    El1State {
+        /// Stack pointer of EL1.
+        sp = "sp_el1",
+        /// System control.
+        sctlr = "sctlr_el1",
+        /// Access to floating point.
+        cpacr = "cpacr_el1",
+        /// Translation table of the low half.
+        ttbr0 = "ttbr0_el1",
+        /// Translation table of the high half.
+        ttbr1 = "ttbr1_el1",
+        /// Translation control.
+        tcr = "tcr_el1",
+        /// Memory attributes.
+        mair = "mair_el1",
+        /// Auxiliary memory attributes.
+        amair = "amair_el1",
+        /// Exception vectors.
+        vbar = "vbar_el1",
+        /// Context id of debuggers.
+        contextidr = "contextidr_el1",
+        /// Why the last exception was taken.
+        esr = "esr_el1",
+        /// The address it was about.
+        far = "far_el1",
+        /// Auxiliary fault status.
+        afsr0 = "afsr0_el1",
+        /// Auxiliary fault status.
+        afsr1 = "afsr1_el1",
+        /// Where the last exception returns to.
+        elr = "elr_el1",
+        /// And its processor state.
+        spsr = "spsr_el1",
+        /// Software's own, of EL0.
+        tpidr_el0 = "tpidr_el0",
+        /// Software's own, read-only at EL0.
+        tpidrro_el0 = "tpidrro_el0",
+        /// Software's own, of EL1.
+        tpidr_el1 = "tpidr_el1",
+        /// Result of the last address translation instruction.
+        par = "par_el1",
+        /// What EL0 may see of the timers.
+        cntkctl = "cntkctl_el1",
+        /// Which cache is being asked about.
+        csselr = "csselr_el1",
+    }
+}
+
+/// What only the monitor sets: loaded, never saved, because no guest changes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct IdentityState {
+    /// What the vCPU reads as MPIDR_EL1.
+    pub vmpidr: u64,
+    /// Its domain's stage-2 table and VMID.
+    pub vttbr: u64,
+    /// Physical minus virtual count.
+    pub cntvoff: u64,
+}
+
+impl IdentityState {
+    fn load(&self) {
+        write_register!("vmpidr_el2", self.vmpidr);
+        write_register!("vttbr_el2", self.vttbr);
+        write_register!("cntvoff_el2", self.cntvoff);
+    }
+}
+
+register_bank! {
+    /// The virtual timer.
+    TimerState {
+        /// Enable, mask and status.
+        ctl = "cntv_ctl_el0",
+        /// When it fires, in virtual ticks.
+        cval = "cntv_cval_el0",
+    }
+}
+
+register_bank! {
+    /// The virtual CPU interface but for its list registers.
+    InterfaceState {
+        /// Enable and maintenance requests.
+        hcr = "ich_hcr_el2",
+        /// The guest's mask, binary point and group enables.
+        vmcr = "ich_vmcr_el2",
+        /// Active priorities, group 0.
+        ap0r0 = "ich_ap0r0_el2",
+        /// Active priorities, group 1.
+        ap1r0 = "ich_ap1r0_el2",
+    }
+}
+
+/// The virtual interrupt controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct GicState {
+    /// Registers of the virtual CPU interface.
+    pub interface: InterfaceState,
+    /// Its list registers; those that the CPU does not have stay empty.
+    pub list: [ListRegister; MAX_LIST_REGISTERS],
+}
+
+impl GicState {
+    /// Saves and switches the interface off: an idle CPU gets no maintenance interrupts.
+    fn save(&mut self) {
+        self.interface.save();
+        for (n, slot) in self.list.iter_mut().enumerate().take(list_register::count()) {
+            *slot = list_register::read(n);
+        }
+        write_register!("ich_hcr_el2", 0);
+    }
+
+    /// Loads, and switches the interface on when the list registers are this vCPU's.
+    fn load(&self) {
+        for (n, slot) in self.list.iter().enumerate().take(list_register::count()) {
+            list_register::write(n, *slot);
+        }
+        self.interface.load();
+    }
+}
+
+/// PSTATE at a vCPU's start: EL1 with its own stack pointer, all exceptions masked.
+const SPSR_START: u64 = 0x3C5;
+/// SCTLR_EL1 at a vCPU's start: RES1 bits, MMU and caches off.
+const SCTLR_START: u64 = 0x00C5_0078;
+
+impl Context {
+    /// A vCPU about to start at `pc` with `x0`, as Xen starts one: at EL1, everything masked, MMU
+    /// off, the other registers zero.
+    pub fn reset(pc: u64, x0: u64, vmpidr: u64, vttbr: u64, cntvoff: u64) -> Context {
+        let mut context = Context {
+            elr: pc,
+            spsr: SPSR_START,
+            identity: IdentityState { vmpidr, vttbr, cntvoff },
+            ..Context::default()
+        };
+        context.x[0] = x0;
+        context.el1.sctlr = SCTLR_START;
+        context.gic.interface.hcr = list_register::ENABLE;
+        context
+    }
+
+    /// Takes from the CPU all that the vectors do not save, and silences the virtual timer and
+    /// interrupt interface.
+    ///
+    /// # Safety
+    /// The vCPU that `self` belongs to must be the one whose state is in this CPU.
+    pub unsafe fn switch_out(&mut self) {
+        self.el1.save();
+        self.timer.save();
+        write_register!("cntv_ctl_el0", 0);
+        self.gic.save();
+        self.fp.save();
+    }
+
+    /// Puts into the CPU all that the vectors do not restore.
+    ///
+    /// # Safety
+    /// No other vCPU's state may be in this CPU any more, `self` must belong to a vCPU that runs
+    /// on no other CPU, and its stage-2 table must stay valid until it is switched out.
+    pub unsafe fn switch_in(&self) {
+        self.identity.load();
+        self.el1.load();
+        self.timer.load();
+        self.gic.load();
+        self.fp.load();
+        // What follows may translate addresses of this vCPU before the exception return does this.
+        #[cfg(target_os = "none")]
+        aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
+    }
+}
+
+/// Where the trapped vCPU continues (ELR_EL2): right in every entry but `reschedule`.
+#[inline(always)]
+pub fn elr() -> u64 {
+    read_register!("elr_el2")
+}
+
+/// Sets where the trapped vCPU continues.
+#[inline(always)]
+pub fn set_elr(value: u64) {
+    write_register!("elr_el2", value);
+}
+
+/// The trapped vCPU's processor state (SPSR_EL2): right in every entry but `reschedule`.
+#[inline(always)]
+pub fn spsr() -> u64 {
+    read_register!("spsr_el2")
+}
+
+/// Sets the trapped vCPU's processor state.
+#[inline(always)]
+pub fn set_spsr(value: u64) {
+    write_register!("spsr_el2", value);
+}
+
+/// The address that a trapped access was about (FAR_EL2).
+pub fn far() -> u64 {
+    read_register!("far_el2")
+}
+
+/// The IPA of the page that a stage-2 fault was about (HPFAR_EL2).
+pub fn fault_page() -> crate::types::Ipa {
+    // FIPA, bits 39:4, holds address bits 47:12 (Arm ARM D19.2.59).
+    crate::types::Ipa((read_register!("hpfar_el2") & 0xFF_FFFF_FFF0) << 8)
+}
+
+/// Leaves the monitor for a vCPU, for the first time on this CPU.
+///
+/// # Safety
+/// The context must be switched in and live until the vCPU is switched out; no lock may be held.
+#[cfg(target_os = "none")]
+pub unsafe fn enter(context: *mut Context) -> ! {
+    // SAFETY: the caller's promise is what the vectors' exit path needs.
+    unsafe { super::vectors::enter_guest(context) }
+}
+
+/// Off the target there is nothing to enter.
+///
+/// # Safety
+/// None.
+#[cfg(not(target_os = "none"))]
+pub unsafe fn enter(_context: *mut Context) -> ! {
+    panic!("a guest was entered")
+}
+
+#[cfg(not(target_os = "none"))]
+impl FpState {
+    fn save(&mut self) {}
+    fn load(&self) {}
+}
+
+#[cfg(target_os = "none")]
+impl FpState {
+    fn save(&mut self) {
+        // SAFETY: `vectors::fp_save` writes a whole `FpState` at its argument and nothing else.
+        unsafe { super::vectors::fp_save(self) }
+    }
+
+    fn load(&self) {
+        // SAFETY: `vectors::fp_load` reads a whole `FpState`; the monitor uses no FP registers.
+        unsafe { super::vectors::fp_load(self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vcpu_starts_as_xen_starts_one() {
+        let context = Context::reset(0x4000_0000, 0x4800_0000, 0x8000_0001, 0x1_0000_5000, 77);
+        assert_eq!((context.elr, context.spsr), (0x4000_0000, 0x3C5));
+        assert_eq!((context.x[0], context.x[1..].iter().sum::<u64>()), (0x4800_0000, 0));
+        assert_eq!(context.el1.sctlr, 0x00C5_0078);
+        assert_eq!(context.identity.vmpidr, 0x8000_0001);
+        assert_eq!((context.identity.vttbr, context.identity.cntvoff), (0x1_0000_5000, 77));
+        assert_eq!(context.gic.interface.hcr & 1, 1, "the virtual interface is on");
+        assert!(context.gic.list.iter().all(|slot| slot.is_empty()));
+    }
+}

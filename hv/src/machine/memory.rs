@@ -1,0 +1,126 @@
+//! The monitor's view of RAM: every frame at its machine address, accessed word by word.
+//!
+//! At EL2 the monitor maps all RAM one to one, so a frame number is a pointer. The host tests
+//! keep that rule: their "machine memory" is an allocation of the test process and its frames
+//! are numbered by their host addresses. Memory that a guest may write at the same time is
+//! touched here only, by atomic accesses or by copies: never through a reference.
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use abi::PAGE_SIZE;
+
+use crate::types::Mfn;
+
+/// A frame that is RAM, mapped for the monitor. Holding one says nothing of who owns the frame:
+/// that is the frame pool's matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RamFrame(Mfn);
+
+/// Picks the atomic at a byte offset of a frame.
+macro_rules! atomic {
+    ($frame:expr, $offset:expr, $atomic:ty) => {{
+        let offset: usize = $offset;
+        assert!(
+            offset % size_of::<$atomic>() == 0 && offset < PAGE_SIZE,
+            "offset leaves its frame"
+        );
+        // SAFETY: the frame is RAM mapped for the monitor (the invariant of `RamFrame`), the
+        // offset is aligned and inside it, and atomics may be shared with any other observer.
+        unsafe { <$atomic>::from_ptr($frame.pointer().add(offset).cast()) }
+    }};
+}
+
+impl RamFrame {
+    /// Vouches that a frame is RAM.
+    ///
+    /// # Safety
+    /// The frame must be RAM, mapped readable and writable at its machine address for as long as
+    /// the machine runs, and must hold nothing that Rust code owns except through this type or
+    /// through an allocation made from it.
+    pub const unsafe fn new(mfn: Mfn) -> Self {
+        RamFrame(mfn)
+    }
+
+    /// Which frame this is.
+    pub const fn mfn(self) -> Mfn {
+        self.0
+    }
+
+    /// Its first byte. Dereferencing it needs a reason of its own.
+    pub fn pointer(self) -> *mut u8 {
+        core::ptr::with_exposed_provenance_mut(self.0.address() as usize)
+    }
+
+    /// The aligned byte at `offset`.
+    pub fn u8(&self, offset: usize) -> &AtomicU8 {
+        atomic!(self, offset, AtomicU8)
+    }
+
+    /// The aligned half-word at byte `offset`. Panics if it is unaligned or outside the frame, as
+    /// its siblings do: offsets come from layouts or were checked by the caller.
+    pub fn u16(&self, offset: usize) -> &AtomicU16 {
+        atomic!(self, offset, AtomicU16)
+    }
+
+    /// The aligned word at byte `offset`.
+    pub fn u32(&self, offset: usize) -> &AtomicU32 {
+        atomic!(self, offset, AtomicU32)
+    }
+
+    /// The aligned double word at byte `offset`.
+    pub fn u64(&self, offset: usize) -> &AtomicU64 {
+        atomic!(self, offset, AtomicU64)
+    }
+
+    /// Fills the frame with zeros.
+    pub fn zero(self) {
+        // SAFETY: the frame is mapped RAM; a guest that still writes it races with raw stores,
+        // of which the monitor reads nothing back.
+        unsafe { core::ptr::write_bytes(self.pointer(), 0, PAGE_SIZE) }
+    }
+
+    /// Copies bytes out. The range must lie inside the frame.
+    pub fn read(self, offset: usize, into: &mut [u8]) {
+        assert!(in_frame(offset, into.len()), "read leaves its frame");
+        // SAFETY: the range is inside mapped RAM, and `into` is the monitor's own memory, which
+        // no `RamFrame` aliases. A guest may write meanwhile: any mixture of bytes is acceptable,
+        // because it is copied once and checked afterwards.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                self.pointer().add(offset),
+                into.as_mut_ptr(),
+                into.len(),
+            )
+        }
+    }
+
+    /// Copies bytes in. The range must lie inside the frame.
+    pub fn write(self, offset: usize, from: &[u8]) {
+        assert!(in_frame(offset, from.len()), "write leaves its frame");
+        // SAFETY: as for `read`, the other way round.
+        unsafe {
+            core::ptr::copy_nonoverlapping(from.as_ptr(), self.pointer().add(offset), from.len())
+        }
+    }
+
+    /// Copies from this frame to another (or to another place in this one). Both ranges must lie
+    /// inside their frames.
+    pub fn copy_to(self, offset: usize, to: RamFrame, to_offset: usize, len: usize) {
+        assert!(in_frame(offset, len) && in_frame(to_offset, len), "copy leaves its frame");
+        // SAFETY: both ranges are inside mapped RAM; `copy` allows them to overlap.
+        unsafe { core::ptr::copy(self.pointer().add(offset), to.pointer().add(to_offset), len) }
+    }
+}
+
+/// Whether `len` bytes from `offset` lie inside one frame.
+const fn in_frame(offset: usize, len: usize) -> bool {
+    offset <= PAGE_SIZE && len <= PAGE_SIZE - offset
+}
+
+/// Makes earlier writes to translation tables visible to every CPU's table walker (DSB ISHST,
+/// Arm ARM D8.2).
+pub fn publish_tables() {
+    core::sync::atomic::fence(Ordering::SeqCst);
+    #[cfg(target_os = "none")]
+    aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISHST);
+}

@@ -1,0 +1,95 @@
+//! Time: the system counter, and the EL2 physical timer (CNTHP) that ends the monitor's waits
+//! (Arm ARM D12).
+
+use crate::types::Ticks;
+
+use super::registers::{CNTHP_CVAL_EL2, read_register, write_register};
+use tock_registers::interfaces::Writeable;
+
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The count now.
+#[inline]
+pub fn now() -> Ticks {
+    // The count may be read ahead of earlier instructions: this orders it after them.
+    #[cfg(target_os = "none")]
+    aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
+    Ticks(read_register!("cntpct_el0"))
+}
+
+/// Ticks per second. Never zero.
+pub fn frequency() -> u64 {
+    match read_register!("cntfrq_el0") & 0xFFFF_FFFF {
+        0 => NANOSECONDS_PER_SECOND, // off the target, or firmware forgot to say
+        hertz => hertz,
+    }
+}
+
+/// How long so many ticks take, in nanoseconds, rounded down.
+pub fn to_nanoseconds(ticks: Ticks) -> u64 {
+    scale(ticks.0, frequency(), NANOSECONDS_PER_SECOND)
+}
+
+/// How many ticks so many nanoseconds take, rounded down.
+pub fn from_nanoseconds(nanoseconds: u64) -> Ticks {
+    Ticks(scale(nanoseconds, NANOSECONDS_PER_SECOND, frequency()))
+}
+
+/// `value * to / from` without a 128-bit division, which the CPU does not have. Saturates. `from`
+/// is not zero and both rates are below 2^32, so that the remainder's product fits.
+fn scale(value: u64, from: u64, to: u64) -> u64 {
+    let (whole, rest) = (value / from, value % from);
+    whole.saturating_mul(to).saturating_add(rest * to / from)
+}
+
+/// Sets when the EL2 timer's interrupt shall come on this CPU; `None` for never.
+pub fn set_deadline(deadline: Option<Ticks>) {
+    const ENABLE: u64 = 1;
+    if let Some(Ticks(at)) = deadline {
+        CNTHP_CVAL_EL2.set(at);
+    }
+    write_register!("cnthp_ctl_el2", if deadline.is_some() { ENABLE } else { 0 });
+    // A timer that still fires after it was stopped would interrupt the guest for nothing.
+    #[cfg(target_os = "none")]
+    aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
+}
+
+/// The virtual timer of the vCPU in this CPU.
+pub mod virtual_timer {
+    use super::{read_register, write_register};
+
+    use crate::types::Ticks;
+
+    const ENABLED: u64 = 1;
+    const MASKED: u64 = 1 << 1;
+
+    /// When it will fire, if it is armed. The virtual offset of every vCPU is zero.
+    pub fn deadline() -> Option<Ticks> {
+        let armed = read_register!("cntv_ctl_el0") & (ENABLED | MASKED) == ENABLED;
+        armed.then_some(Ticks(read_register!("cntv_cval_el0")))
+    }
+
+    /// Masks it, as Xen does when it fires: the guest unmasks it by writing CNTV_CTL_EL0.
+    pub fn mask() {
+        write_register!("cntv_ctl_el0", read_register!("cntv_ctl_el0") | MASKED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn scaling_is_exact(value in 0u64..1 << 62, from in 1u64..1 << 32, to in 1u64..1 << 32) {
+            let exact = u128::from(value) * u128::from(to) / u128::from(from);
+            prop_assert_eq!(scale(value, from, to), u64::try_from(exact).unwrap_or(u64::MAX));
+        }
+    }
+
+    #[test]
+    fn scaling_saturates() {
+        assert_eq!(scale(u64::MAX, 1, 1 << 31), u64::MAX);
+    }
+}

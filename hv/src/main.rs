@@ -1,0 +1,116 @@
+//! The monitor's binary: boot, from the device tree to the first instruction of dom0.
+
+#![no_std]
+#![no_main]
+
+use hv::allocator::Monitor;
+use hv::allocator::frame::FramePool;
+use hv::allocator::frame_box::RamRange;
+use hv::allocator::scheduler::SLICE_MILLISECONDS;
+use hv::dispatcher::{self, KICK, OwnInterrupts};
+use hv::dom0;
+use hv::machine::boot;
+use hv::machine::boot_heap::BootHeap;
+use hv::machine::description::Machine;
+use hv::machine::{gic, percpu, timer};
+use hv::types::{CpuId, Mfn, Ticks};
+use spin::Once;
+
+#[global_allocator]
+static HEAP: BootHeap = BootHeap::new();
+
+/// The machine, for CPUs that start later.
+static MACHINE: Once<Machine> = Once::new();
+
+/// Called by the boot code on the first CPU, with the device tree's address.
+#[unsafe(no_mangle)]
+extern "C" fn monitor_main(dtb: u64) -> ! {
+    // SAFETY: called once, on the boot CPU, with the address that the loader gave.
+    let machine = match unsafe { boot::initialise(dtb) } {
+        Ok(machine) => MACHINE.call_once(|| machine),
+        Err(error) => panic!("this machine cannot be used: {error}"),
+    };
+    log::info!(
+        "Aurochs {}: {} CPUs, {} MiB of RAM",
+        env!("CARGO_PKG_VERSION"),
+        machine.cpus.len(),
+        machine.memory.iter().map(|range| (range.end - range.start) >> 20).sum::<u64>(),
+    );
+    prepare(machine, &mut dispatcher::monitor());
+    HEAP.close();
+    start(machine)
+}
+
+/// Takes stock of RAM and builds dom0.
+fn prepare(machine: &Machine, monitor: &mut Monitor) {
+    let Some(frames) = FramePool::new(&mut free_ranges(machine)) else {
+        panic!("no RAM is left for domains: give the machine more");
+    };
+    monitor.frames = frames;
+    monitor.scheduler.start_cpu(percpu::this_cpu(), slice());
+    if let Err(error) = dom0::build(monitor, machine) {
+        panic!("{error}");
+    }
+    dom0::release_modules(monitor, machine);
+    log::info!("{} MiB free for domains", monitor.frames.free() >> 8);
+}
+
+/// Starts the other CPUs and runs dom0.
+fn start(machine: &'static Machine) -> ! {
+    let interrupts = OwnInterrupts {
+        timer: machine.timer.hypervisor,
+        virtual_timer: machine.timer.virtual_,
+        maintenance: machine.maintenance,
+        uart: machine.uart.interrupt,
+    };
+    dispatcher::set_own_interrupts(interrupts);
+    enable_interrupts();
+    if let Err(error) = gic::enable_spi(machine.uart.interrupt, percpu::this_cpu()) {
+        log::error!("the console has no input: {error}");
+    }
+    for cpu in (1..machine.cpus.len()).map(CpuId) {
+        if let Err(error) = boot::start_cpu(machine, cpu, secondary_main) {
+            log::error!("CPU {} was not started: {error}", cpu.0);
+        }
+    }
+    dispatcher::enter_first()
+}
+
+/// Where the other CPUs begin.
+extern "C" fn secondary_main() -> ! {
+    let cpu = percpu::this_cpu();
+    if let Some(machine) = MACHINE.get() {
+        if let Err(error) = boot::initialise_cpu(machine) {
+            panic!("CPU {} cannot be used: {error}", cpu.0);
+        }
+        enable_interrupts();
+        dispatcher::monitor().scheduler.start_cpu(cpu, slice());
+    }
+    dispatcher::enter_first()
+}
+
+/// Lets other CPUs interrupt this one.
+fn enable_interrupts() {
+    if let Err(error) = gic::enable_ppi(KICK) {
+        panic!("CPU {} cannot be interrupted: {error}", percpu::this_cpu().0);
+    }
+}
+
+/// Length of a time slice.
+fn slice() -> Ticks {
+    Ticks(timer::frequency() * SLICE_MILLISECONDS / 1000)
+}
+
+/// RAM that neither firmware, nor the monitor's image, nor a boot module occupies.
+fn free_ranges(machine: &Machine) -> heapless::Vec<RamRange, 32> {
+    let mut ranges = heapless::Vec::new();
+    for range in machine.free_memory() {
+        let (start, end) = (Mfn(range.start.div_ceil(abi::PAGE_SIZE as u64)), Mfn::containing(range.end));
+        // SAFETY: the device tree says that it is RAM, and `free_memory` that nothing is in it.
+        let usable = start < end && ranges.push(unsafe { RamRange::new(start, end) }).is_ok();
+        if !usable {
+            log::warn!("RAM at {:#x}..{:#x} is not used", range.start, range.end);
+        }
+    }
+    ranges
+}

@@ -1,0 +1,116 @@
+//! Runs tasks: between them it collects events, when none is ready the vCPU sleeps.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use core::cell::RefCell;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use async_task::Runnable;
+
+pub use async_task::Task;
+
+use crate::{event, interrupt, machine, time};
+
+/// What [`crate::guest_main!`] hands to the kernel.
+pub type MainFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+crate::vcpu_local! {
+    /// Tasks that can go on, in the order in which they were woken.
+    static READY: RefCell<VecDeque<Runnable>> = RefCell::new(VecDeque::new());
+}
+
+/// Used by [`crate::guest_main!`].
+pub fn main_future(main: impl Future<Output = ()> + 'static) -> MainFuture {
+    Box::pin(main)
+}
+
+/// Starts a task. Dropping the handle cancels it; [`Task::detach`] lets it run on its own.
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let (runnable, task) = new_task(future);
+    runnable.schedule();
+    task
+}
+
+fn make_ready(runnable: Runnable) {
+    READY.with(|ready| ready.borrow_mut().push_back(runnable));
+}
+
+#[cfg(target_os = "none")]
+fn new_task<F>(future: F) -> (Runnable, Task<F::Output>)
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    // SAFETY: the future may be non-Send, but there is only one thread to run, wake and drop it;
+    // it is 'static; the schedule function captures nothing.
+    unsafe { async_task::spawn_unchecked(future, make_ready) }
+}
+
+#[cfg(not(target_os = "none"))]
+fn new_task<F>(future: F) -> (Runnable, Task<F::Output>)
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    async_task::spawn_local(future, make_ready)
+}
+
+/// Lets the other ready tasks run first.
+pub async fn yield_now() {
+    let mut yielded = false;
+    core::future::poll_fn(|context: &mut Context<'_>| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await
+}
+
+/// Runs `main`, and what it spawns, until `main` is done. Tasks that are left stay where they are.
+///
+/// On the host this is how a test drives its tasks.
+pub fn run<F>(main: F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let mut main = core::pin::pin!(spawn(main));
+    let waker = core::task::Waker::noop();
+    loop {
+        run_ready_tasks();
+        if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(waker)) {
+            return output;
+        }
+        collect_wakeups();
+        if READY.with(|ready| ready.borrow().is_empty()) {
+            machine::wait(time::next_deadline());
+            collect_wakeups();
+        }
+    }
+}
+
+/// Runs those that are ready now; what they wake waits for the next round, after a look at events.
+fn run_ready_tasks() {
+    let count = READY.with(|ready| ready.borrow().len());
+    for _ in 0..count {
+        let next = READY.with(|ready| ready.borrow_mut().pop_front());
+        if let Some(runnable) = next {
+            runnable.run();
+        }
+    }
+}
+
+fn collect_wakeups() {
+    interrupt::acknowledge_all();
+    event::dispatch();
+    time::wake_expired();
+}

@@ -1,0 +1,81 @@
+//! The virtual CPU: hypercalls, sleeping, cache maintenance.
+
+use core::arch::asm;
+use core::ops::Range;
+use core::ptr::NonNull;
+use core::time::Duration;
+
+use abi::hypercall::{HVC_TAG, Number};
+
+use super::timer;
+
+/// Makes a hypercall and returns x0.
+///
+/// # Safety
+/// As for [`crate::hypercall::raw`].
+pub(crate) unsafe fn hypercall(number: Number, arguments: [u64; 5]) -> i64 {
+    let [mut x0, x1, x2, x3, x4] = arguments;
+    // SAFETY: the arguments are the caller's promise; the ABI says that nothing but x16 and the
+    // argument registers changes. Memory may change, which is the default assumption.
+    unsafe {
+        asm!(
+            "hvc {tag}",
+            tag = const HVC_TAG,
+            inlateout("x0") x0,
+            inlateout("x1") x1 => _,
+            inlateout("x2") x2 => _,
+            inlateout("x3") x3 => _,
+            inlateout("x4") x4 => _,
+            inlateout("x16") number.raw() => _,
+            options(nostack),
+        );
+    }
+    x0.cast_signed()
+}
+
+/// Sleeps until an interrupt is pending (it need not be unmasked) or the deadline has come.
+pub(crate) fn wait(deadline: Option<Duration>) {
+    timer::set(deadline);
+    // SAFETY: waiting changes nothing. The barrier makes what was written before visible to
+    // others before this CPU stops.
+    unsafe { asm!("dsb sy", "wfi", options(nostack)) };
+}
+
+/// Does nothing for ever.
+pub(crate) fn halt() -> ! {
+    loop {
+        wait(None);
+    }
+}
+
+/// Makes what was written visible to a reader whose caches are off.
+pub(crate) fn clean_to_memory(start: NonNull<u8>, length: usize) {
+    let start = start.addr().get() as u64;
+    for line in lines(&(start..start + length as u64)) {
+        // SAFETY: cleaning changes no contents.
+        unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack)) };
+    }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack)) };
+}
+
+/// Drops cached copies.
+pub(super) fn clean_and_invalidate(range: &Range<u64>) {
+    for line in lines(range) {
+        // SAFETY: what a cache holds is written back first, so no contents are lost.
+        unsafe { asm!("dc civac, {}", in(reg) line, options(nostack)) };
+    }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack)) };
+}
+
+/// The cache lines that a range touches.
+fn lines(range: &Range<u64>) -> impl Iterator<Item = u64> + use<> {
+    let cache_type: u64;
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) cache_type, options(nomem, nostack)) };
+    // DminLine, bits 16 to 19: log2 of the words in the smallest data cache line.
+    let size = 4usize << ((cache_type >> 16) & 0xF);
+    let first = range.start & !(size as u64 - 1);
+    (first..range.end).step_by(size)
+}

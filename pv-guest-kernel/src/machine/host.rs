@@ -1,0 +1,221 @@
+//! A stand-in for the monitor under which drivers are tested on the host: event channels within
+//! one thread, a grant table that nobody reads, time. Anything else is `ENOSYS`.
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use abi::event::{AllocUnbound, BindInterdomain, Command, PortOnly};
+use abi::grant::QuerySize;
+use abi::hypercall::Number;
+use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
+use abi::{Errno, Gfn, Port};
+use core::mem::offset_of;
+
+use crate::event::Pages;
+use crate::interrupt::Trigger;
+use crate::shared::SharedPage;
+
+/// Frames to which the grant table may grow.
+const GRANT_FRAMES: u32 = 4;
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+pub(crate) fn now() -> Duration {
+    START.elapsed()
+}
+
+pub(crate) fn since_counter_zero() -> Duration {
+    now()
+}
+
+/// Sleeps until the deadline. There is no interrupt that could come before.
+pub(crate) fn wait(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => std::thread::sleep(deadline.saturating_sub(now())),
+        None => panic!("all tasks wait, and nothing can wake them"),
+    }
+}
+
+pub(crate) fn halt() -> ! {
+    std::process::exit(1)
+}
+
+pub(crate) fn enable_shared_interrupt(_: u32, _: Trigger) {}
+
+pub(crate) fn disable_shared_interrupt(_: u32) {}
+
+pub(crate) fn acknowledge_interrupt() -> Option<u32> {
+    None
+}
+
+pub(crate) fn deactivate_interrupt(_: u32) {}
+
+pub(crate) fn clean_to_memory(_: NonNull<u8>, _: usize) {}
+
+/// Addresses of the host do not fit; nobody looks at them.
+pub(crate) fn grantable_frame(gfn: Gfn) -> Result<u32, Errno> {
+    Ok(gfn.0 as u32)
+}
+
+pub(crate) fn grant_frame(_: u32) -> Result<SharedPage, Errno> {
+    Ok(SharedPage::allocate()?)
+}
+
+thread_local! {
+    static GRANTED_FRAMES: Cell<u32> = const { Cell::new(1) };
+    static PORTS: RefCell<Vec<PortState>> = const { RefCell::new(Vec::new()) };
+    static ANNOUNCED: RefCell<Option<(SharedPage, SharedPage)>> = const { RefCell::new(None) };
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum PortState {
+    Closed,
+    Unbound,
+    Bound(Port),
+}
+
+pub(crate) fn event_pages() -> Result<Pages, Errno> {
+    let (shared_info, vcpu_info) = (SharedPage::allocate()?, SharedPage::allocate()?);
+    ANNOUNCED.set(Some((shared_info.clone(), vcpu_info.clone())));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
+    shared_info.store_u32(offset_of!(SharedInfo, wallclock_seconds), seconds, Ordering::Relaxed);
+    Ok(Pages { shared_info, vcpu_info })
+}
+
+/// # Safety
+/// As for the real one.
+pub(crate) unsafe fn hypercall(number: Number, arguments: [u64; 5]) -> i64 {
+    let [command, pointer, ..] = arguments;
+    let result = match number {
+        // SAFETY: the caller's promise.
+        Number::EventChannelOp => unsafe { event_channel_op(command, pointer) },
+        // SAFETY: the caller's promise.
+        Number::GrantTableOp => unsafe { grant_table_op(command, pointer) },
+        Number::ConsoleIo => Ok(()),
+        Number::SchedOp => {
+            std::thread::yield_now();
+            Ok(())
+        }
+        _ => Err(Errno::ENOSYS),
+    };
+    result.map_or_else(Errno::to_return, |()| 0)
+}
+
+/// # Safety
+/// The argument must be valid for the command.
+unsafe fn grant_table_op(command: u64, pointer: u64) -> Result<(), Errno> {
+    use abi::grant::{Command, SetupTable};
+    match Command::from_raw(command) {
+        Some(Command::QuerySize) => {
+            // SAFETY: the caller's promise.
+            let size = unsafe { argument::<QuerySize>(pointer) };
+            (size.nr_frames, size.max_nr_frames) = (GRANTED_FRAMES.get(), GRANT_FRAMES);
+            Ok(())
+        }
+        Some(Command::SetupTable) => {
+            // SAFETY: the caller's promise.
+            GRANTED_FRAMES.set(unsafe { argument::<SetupTable>(pointer) }.nr_frames);
+            Ok(())
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// # Safety
+/// The argument must be valid for the command.
+unsafe fn event_channel_op(command: u64, pointer: u64) -> Result<(), Errno> {
+    match Command::from_raw(command) {
+        Some(Command::AllocUnbound) => {
+            // SAFETY: the caller's promise.
+            let allocation = unsafe { argument::<AllocUnbound>(pointer) };
+            allocation.port = new_port(PortState::Unbound);
+        }
+        Some(Command::BindInterdomain) => {
+            // SAFETY: the caller's promise.
+            let binding = unsafe { argument::<BindInterdomain>(pointer) };
+            if state_of(binding.remote_port) != PortState::Unbound {
+                return Err(Errno::EINVAL);
+            }
+            binding.local_port = new_port(PortState::Bound(binding.remote_port));
+            set_state(binding.remote_port, PortState::Bound(binding.local_port));
+        }
+        Some(Command::Send) => {
+            // SAFETY: the caller's promise.
+            if let PortState::Bound(peer) = state_of(unsafe { argument::<PortOnly>(pointer) }.port)
+            {
+                announce(peer);
+            }
+        }
+        Some(Command::Close) => {
+            // SAFETY: the caller's promise.
+            let port = unsafe { argument::<PortOnly>(pointer) }.port;
+            if let PortState::Bound(peer) = state_of(port) {
+                set_state(peer, PortState::Unbound);
+            }
+            set_state(port, PortState::Closed);
+            clear_pending(port);
+        }
+        _ => return Err(Errno::ENOSYS),
+    }
+    Ok(())
+}
+
+/// # Safety
+/// The pointer must be to a `T` that nobody else uses meanwhile.
+unsafe fn argument<'a, T>(pointer: u64) -> &'a mut T {
+    let pointer: *mut T = std::ptr::with_exposed_provenance_mut(pointer as usize);
+    // SAFETY: the caller's promise.
+    unsafe { &mut *pointer }
+}
+
+/// Ports count from 1, as the monitor's.
+fn new_port(state: PortState) -> Port {
+    PORTS.with_borrow_mut(|ports| {
+        let free = ports.iter().position(|&state| state == PortState::Closed);
+        let index = free.unwrap_or(ports.len());
+        if index == ports.len() {
+            ports.push(state);
+        }
+        ports[index] = state;
+        Port(index as u32 + 1)
+    })
+}
+
+fn state_of(port: Port) -> PortState {
+    let index = (port.0 as usize).wrapping_sub(1);
+    PORTS.with_borrow(|ports| ports.get(index).copied().unwrap_or(PortState::Closed))
+}
+
+fn set_state(port: Port, state: PortState) {
+    PORTS.with_borrow_mut(|ports| ports[port.0 as usize - 1] = state);
+}
+
+/// Whoever gets the port next must not get its events.
+fn clear_pending(port: Port) {
+    let Some(place) = PortBit::of(port) else { return };
+    let offset = offset_of!(SharedInfo, pending) + place.word * 8;
+    ANNOUNCED.with_borrow(|pages| {
+        if let Some((shared_info, _)) = pages {
+            shared_info.fetch_and_u64(offset, !place.mask, Ordering::Relaxed);
+        }
+    });
+}
+
+/// Sets a port pending, as the monitor does for the 2-level ABI.
+fn announce(port: Port) {
+    let Some(place) = PortBit::of(port) else { return };
+    ANNOUNCED.with_borrow(|pages| {
+        let Some((shared_info, vcpu_info)) = pages else { return };
+        let set = |page: &SharedPage, offset, mask| {
+            let word = page.load_u64(offset, Ordering::Relaxed);
+            page.store_u64(offset, word | mask, Ordering::Relaxed);
+        };
+        set(shared_info, offset_of!(SharedInfo, pending) + place.word * 8, place.mask);
+        set(vcpu_info, offset_of!(VcpuInfo, pending_selector), 1 << place.word);
+        vcpu_info.store_u8(offset_of!(VcpuInfo, upcall_pending), 1, Ordering::Relaxed);
+    });
+}

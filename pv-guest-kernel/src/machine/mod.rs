@@ -1,0 +1,41 @@
+//! What this kernel does to its (virtual) hardware, and the only place that knows assembly,
+//! registers and page tables. On the host, [`host`] stands in.
+
+#[cfg(target_os = "none")]
+mod backtrace;
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
+mod gic;
+#[cfg(not(target_os = "none"))]
+mod host;
+#[cfg(target_os = "none")]
+mod image;
+#[cfg(target_os = "none")]
+mod mmu;
+#[cfg(any(target_os = "none", test))]
+mod page_table;
+#[cfg(target_os = "none")]
+mod shared;
+#[cfg(target_os = "none")]
+mod timer;
+#[cfg(target_os = "none")]
+mod vectors;
+
+#[cfg(target_os = "none")]
+pub(crate) use {
+    backtrace::backtrace,
+    cpu::{clean_to_memory, halt, hypercall, wait},
+    gic::{
+        acknowledge_interrupt, deactivate_interrupt, disable_shared_interrupt,
+        enable_shared_interrupt, start as start_interrupts,
+    },
+    image::whole as image_range,
+    shared::{event_pages, grant_frame, grantable_frame, set_grant_window},
+    timer::{now, since_counter_zero, start as start_timer},
+};
+
+#[cfg(not(target_os = "none"))]
+pub(crate) use host::*;

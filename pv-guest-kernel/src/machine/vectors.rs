@@ -1,0 +1,108 @@
+//! Exceptions. Interrupts stay masked, so each is a bug of this kernel: it is described, and the
+//! domain crashes.
+//!
+//! The kernel runs on SP_EL0 and exceptions on SP_EL1, so that an overflow of the stack can be
+//! told, too.
+
+use core::arch::{asm, global_asm};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, VBAR_EL1};
+use abi::sched::ShutdownReason;
+use tock_registers::interfaces::{Readable, Writeable};
+
+use super::backtrace::backtrace_from;
+use super::image;
+use crate::{hypercall, panic, power, println};
+
+global_asm!(
+    r#"
+    .section .text.vectors, "ax"
+    .balign 0x800
+    .global exception_vectors
+exception_vectors:
+    .set kind, 0
+    .rept 16
+    .balign 0x80
+    sub     sp, sp, #256
+    stp     x0, x1, [sp]
+    mov     x1, #kind
+    b       1f
+    .set kind, kind + 1
+    .endr
+
+1:  stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    stp     x20, x21, [sp, #160]
+    stp     x22, x23, [sp, #176]
+    stp     x24, x25, [sp, #192]
+    stp     x26, x27, [sp, #208]
+    stp     x28, x29, [sp, #224]
+    str     x30, [sp, #240]
+    mov     x0, sp
+    b       {fault}
+    "#,
+    fault = sym fault,
+);
+
+unsafe extern "C" {
+    static exception_vectors: u8;
+}
+
+/// From now on exceptions are told.
+pub(super) fn install() {
+    VBAR_EL1.set((&raw const exception_vectors).addr() as u64);
+    // SAFETY: a barrier.
+    unsafe { asm!("isb", options(nostack)) };
+}
+
+/// Entered from the vectors: the registers that were saved, and the vector's number.
+extern "C" fn fault(registers: &[u64; 31], kind: u64) -> ! {
+    static FAULTED: AtomicBool = AtomicBool::new(false);
+    // Telling it may fault again (MMU off, say): then it is not told.
+    if FAULTED.swap(true, Ordering::Relaxed) {
+        let _ = hypercall::sched::shutdown(ShutdownReason::Crash);
+        super::halt();
+    }
+    let (syndrome, pc) = (ESR_EL1.get(), ELR_EL1.get());
+    println!("\nPANIC: {} at pc {:#x}", describe(syndrome, kind), offset(pc));
+    println!("  esr {syndrome:#x}  far {:#x}  elr {pc:#x}", FAR_EL1.get());
+    for (number, pair) in registers.chunks(2).enumerate() {
+        for (which, value) in pair.iter().enumerate() {
+            crate::print!("  x{:<2} {value:016x}", number * 2 + which);
+        }
+        println!();
+    }
+    panic::print_backtrace([offset(pc)].into_iter().chain(backtrace_from(registers[29])));
+    power::shutdown(ShutdownReason::Crash)
+}
+
+/// An address as an offset from the image's start.
+fn offset(address: u64) -> u64 {
+    address.wrapping_sub(image::whole().start)
+}
+
+/// Names the exception class (Arm ARM D24.2.40).
+fn describe(syndrome: u64, kind: u64) -> &'static str {
+    match (kind % 4, (syndrome >> 26) & 0x3F) {
+        (1 | 2, _) => "unexpected interrupt",
+        (3, _) => "system error",
+        (_, 0x00) => "undefined instruction",
+        (_, 0x07) => "floating point is not available",
+        (_, 0x15) => "system call",
+        (_, 0x18) => "trapped system register",
+        (_, 0x20 | 0x21) => "instruction abort",
+        (_, 0x22) => "misaligned pc",
+        (_, 0x24 | 0x25) => "data abort",
+        (_, 0x26) => "misaligned stack pointer",
+        (_, 0x3C) => "breakpoint instruction",
+        _ => "exception",
+    }
+}

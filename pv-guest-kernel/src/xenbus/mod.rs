@@ -1,0 +1,98 @@
+//! Split drivers: what every frontend and every backend has to do, written once.
+//!
+//! Each device has two directories in the store, one for each end (public/io/xenbus.h). The ends
+//! find each other there, show each other their state, agree on a ring and an event channel, and
+//! take them down again, also when the other end dies and comes back:
+//!
+//! ```text
+//! frontend                                      backend
+//! Initialising                                  Initialising   (the toolstack made both)
+//!      |                                        InitWait       asks for the frontend's details
+//! Initialised  ring-ref, event-channel --->          |
+//!      |                               <---     Connected      says what the device is
+//! Connected                                          |
+//!      |          <===== ring =====>                 |
+//! Closing, Closed                      <---     Closing, Closed
+//! ```
+//!
+//! A driver is two async functions and the two types of its messages:
+//!
+//! ```ignore
+//! async fn front(device: &Device) -> Result<(), Error> {
+//!     let link = FrontLink::<Question, Answer>::connect(device, &[]).await?;
+//!     link.send(&Question { .. })?;
+//!     let answer = link.receive().await?;
+//!     ..
+//! }
+//!
+//! async fn back(device: &Device) -> Result<(), Error> {
+//!     device.switch_state(State::InitWait).await?;
+//!     let link = BackLink::<Question, Answer>::accept(device).await?;
+//!     device.switch_state(State::Connected).await?;
+//!     loop {
+//!         let question = link.receive().await?;
+//!         link.send(&Answer { .. })?;
+//!     }
+//! }
+//!
+//! run_frontend(&store, "device/clock/0", front).await?; // in the guest
+//! serve_backends(&store, "clock", back).await?;         // in dom0
+//! ```
+//!
+//! Both are called again when the other end has gone and comes back. All that they own (ring,
+//! grants, mappings, ports) is given back when they return or are dropped.
+
+mod backend;
+mod device;
+mod frontend;
+mod link;
+#[cfg(test)]
+mod tests;
+
+use alloc::string::String;
+
+use abi::Errno;
+use abi::ring::RingError;
+pub use abi::xenbus::State;
+use thiserror::Error;
+
+use crate::grant::GrantError;
+
+pub use backend::serve_backends;
+pub use device::Device;
+pub use frontend::{frontends, run_frontend};
+pub use link::{BackLink, FrontLink, Link};
+
+/// Why a device is not, or no longer, in operation.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The other end went away. It may come back.
+    #[error("the other end is {0:?}")]
+    Gone(State),
+    /// The toolstack takes the device away.
+    #[error("the device was removed")]
+    Removed,
+    /// A key that should be there is not, or says what cannot be.
+    #[error("{key}: {error}")]
+    Key {
+        /// The key's path.
+        key: String,
+        /// What the store said; `EINVAL` for a value without sense.
+        error: Errno,
+    },
+    /// This end was told to do a step that does not follow from its state.
+    #[error("a device does not go from {0:?} to {1:?}")]
+    Step(State, State),
+    /// The other end breaks the ring's rules.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The other end's grants do not work.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// The monitor refused something.
+    #[error(transparent)]
+    Monitor(#[from] Errno),
+    /// The driver's own reason, for people.
+    #[error("{0}")]
+    Refused(String),
+}

@@ -1,0 +1,47 @@
+# What `cargo xtask gdb` does once gdb is connected: the machine is halted at its first instruction,
+# the monitor's symbols are loaded. $console and $dom0 name the console's log and dom0's ELF file.
+
+set confirm off
+set pagination off
+set print pretty on
+
+python
+import re
+
+class Dom0Symbols(gdb.Command):
+    """dom0-symbols [ADDRESS]
+Loads dom0's symbols. Where the monitor has put dom0 it says on the console."""
+
+    def __init__(self):
+        super().__init__("dom0-symbols", gdb.COMMAND_FILES)
+
+    def invoke(self, argument, from_tty):
+        elf = gdb.convenience_variable("dom0").string()
+        gdb.execute(f"add-symbol-file {elf} -o {argument or self.entry()}", to_string=True)
+        print("dom0's symbols are loaded.")
+
+    def entry(self):
+        with open(gdb.convenience_variable("console").string()) as console:
+            said = re.search(r"dom0: .* entry (0x[0-9a-f]+)", console.read())
+        if not said:
+            raise gdb.GdbError("dom0 is not loaded yet; `continue` first, or give its address.")
+        return said.group(1)
+
+Dom0Symbols()
+end
+
+define cpu-state
+  printf "exception level %d, ", ($cpsr >> 2) & 3
+  info symbol $pc
+end
+document cpu-state
+Shows the exception level and the function of the selected CPU.
+end
+
+# As soon as the monitor has built dom0 and is about to enter it.
+tbreak hv::dispatcher::schedule::enter_first
+commands
+  silent
+  dom0-symbols
+  printf "dom0 is about to be entered. `break dom0::...`, `continue`.\n"
+end

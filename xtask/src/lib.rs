@@ -1,0 +1,20 @@
+//! The pieces behind `cargo xtask`, as a library so that the scenarios in `tests/` drive the
+//! machine with the same code as a person does.
+//!
+//! - [`setup`] finds the tools and installs what is missing
+//! - [`build`] makes the images, [`image`] knows their formats
+//! - [`qemu`] turns `qemu/virt.toml` and [`options`] into a running QEMU
+//! - [`session`] talks to the dom0 shell in it
+//! - [`run`], [`test`], [`gdb`] and [`doctor`] are the commands
+
+pub mod build;
+pub mod doctor;
+pub mod gdb;
+pub mod image;
+pub mod options;
+pub mod paths;
+pub mod qemu;
+pub mod run;
+pub mod session;
+pub mod setup;
+pub mod test;

@@ -1,0 +1,125 @@
+//! What the user asks for: the command-line options that scripts rely on.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+/// The machine to boot.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Machine {
+    /// A raw disk image; may be given several times. Without it a random one is made.
+    #[arg(long = "disk", value_name = "IMAGE")]
+    pub disks: Vec<PathBuf>,
+    /// A kernel image (arm64 Image or ELF) that dom0 can create by NAME; may be given several times.
+    #[arg(long = "guest", value_name = "NAME=IMAGE[,memory=MiB][,vcpus=N]")]
+    pub guests: Vec<Guest>,
+    /// CPUs of the machine.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub smp: u32,
+    /// Its memory in MiB.
+    #[arg(long, value_name = "MiB")]
+    pub memory: Option<u64>,
+    /// QEMU's name of its CPU.
+    #[arg(long, value_name = "NAME")]
+    pub cpu: Option<String>,
+    /// The deterministic ruler: one tick of the virtual counter is one executed instruction.
+    #[arg(long)]
+    pub icount: bool,
+}
+
+/// Options of `cargo xtask run`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Run {
+    /// Types FILE's lines at the dom0 shell, then powers off; fails if one of them fails.
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+    /// Gives up after so long. With a script the default is 600.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// The machine.
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Test {
+    /// Runs only the scenarios whose name contains this, and no other check.
+    #[arg(long, value_name = "FILTER")]
+    pub scenario: Option<String>,
+}
+
+/// A guest image that the user brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// What dom0 calls it.
+    pub name: String,
+    /// Where its kernel image is.
+    pub image: PathBuf,
+    /// Its memory in MiB.
+    pub memory: u64,
+    /// Its vCPUs.
+    pub vcpus: u32,
+}
+
+impl Guest {
+    /// MiB that a guest gets if nothing else is said.
+    pub const DEFAULT_MEMORY: u64 = 64;
+}
+
+impl FromStr for Guest {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Guest> {
+        let (name, rest) = text.split_once('=').context("expected NAME=IMAGE")?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        ensure!(!name.is_empty() && name.chars().all(plain), "`{name}` is not a guest's name");
+        let mut parts = rest.split(',');
+        let image = parts.next().filter(|image| !image.is_empty()).context("no image given")?;
+        let (mut memory, mut vcpus) = (Guest::DEFAULT_MEMORY, 1);
+        for part in parts {
+            match part.split_once('=') {
+                Some(("memory", value)) => memory = value.parse().context("memory, in MiB")?,
+                Some(("vcpus", value)) => vcpus = value.parse().context("vcpus")?,
+                _ => bail!("`{part}` is neither memory=MiB nor vcpus=N"),
+            }
+        }
+        Ok(Guest { name: name.into(), image: image.into(), memory, vcpus })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration> {
+    Duration::try_from_secs_f64(text.parse()?).context("not a number of seconds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_with_and_without_options() {
+        let plain: Guest = "linux=/boot/Image".parse().unwrap();
+        assert_eq!(plain.name, "linux");
+        assert_eq!((plain.memory, plain.vcpus), (Guest::DEFAULT_MEMORY, 1));
+        let full: Guest = "a-1=x.img,vcpus=2,memory=256".parse().unwrap();
+        assert_eq!((full.memory, full.vcpus), (256, 2));
+        assert_eq!(full.image, PathBuf::from("x.img"));
+    }
+
+    #[test]
+    fn guest_that_makes_no_sense() {
+        for text in ["linux", "=x", "a=", "a/b=x", "a=x,memory", "a=x,memory=lots", "a=x,cpus=2"] {
+            assert!(text.parse::<Guest>().is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn timeout_is_a_positive_number() {
+        assert_eq!(seconds("1.5").unwrap(), Duration::from_millis(1500));
+        assert!(seconds("-1").is_err());
+        assert!(seconds("soon").is_err());
+    }
+}

@@ -1,0 +1,88 @@
+//! Installs Debian packages, or says which command would.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use super::in_path;
+
+/// How this user may run apt-get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    Root,
+    Sudo,
+    None,
+}
+
+impl Right {
+    fn detect() -> Right {
+        if rustix::process::geteuid().is_root() {
+            return Right::Root;
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if sudo.status().is_ok_and(|status| status.success()) { Right::Sudo } else { Right::None }
+    }
+
+    fn prefix(self) -> &'static str {
+        if self == Right::Root { "" } else { "sudo " }
+    }
+}
+
+/// The command line that installs `packages`, as a person would type it.
+fn command_line(right: Right, packages: &[&str]) -> String {
+    let sudo = right.prefix();
+    let install = "apt-get install --yes --no-install-recommends";
+    format!("{sudo}apt-get update && {sudo}{install} {}", packages.join(" "))
+}
+
+/// The command line that installs `packages`, for this user to type.
+pub fn mend(packages: &[&str]) -> String {
+    command_line(Right::detect(), packages)
+}
+
+/// Installs `packages`.
+///
+/// # Errors
+/// apt-get is not there or fails, or this user may not run it: the error is the command to type.
+pub fn install(packages: &[&str]) -> Result<()> {
+    let right = Right::detect();
+    let line = command_line(right, packages);
+    if in_path(&["apt-get"]).is_none() {
+        bail!(
+            "this is no Debian machine; install what these packages hold: {}",
+            packages.join(" ")
+        );
+    }
+    if right == Right::None {
+        bail!("install it with: {line}");
+    }
+    eprintln!("Installing what is missing: {line}");
+    let status = Command::new("sh")
+        .args(["-c", &line])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        // Standard output belongs to the machine's console.
+        .stdout(std::io::stderr())
+        .status()
+        .context("cannot start a shell")?;
+    if !status.success() {
+        bail!("`{line}` failed");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_than_root_are_told_to_use_sudo() {
+        let install = "apt-get install --yes --no-install-recommends a b";
+        assert_eq!(command_line(Right::Root, &["a", "b"]), format!("apt-get update && {install}"));
+        assert_eq!(
+            command_line(Right::None, &["a", "b"]),
+            format!("sudo apt-get update && sudo {install}")
+        );
+    }
+}
