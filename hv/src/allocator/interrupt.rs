@@ -322,6 +322,18 @@ impl Monitor {
         self.wake(VcpuKey { domain, vcpu });
     }
 
+    /// Has a vCPU deliver what has become deliverable because a register of its interrupt
+    /// controller changed.
+    pub fn look_at_interrupts(&mut self, key: VcpuKey) {
+        let Some(domain) = self.domains.get(key.domain) else { return };
+        let Some(vcpu) = domain.vcpu(key.vcpu) else { return };
+        let waiting = vcpu.interrupts.private.deliverable() != 0
+            || domain.interrupts.shared.iter().any(|bank| bank.deliverable() != 0);
+        if waiting && vcpu.online {
+            self.wake(key);
+        }
+    }
+
     /// Makes a vCPU take note of something: unblocks it, and kicks the CPU on which it runs.
     #[inline]
     pub fn wake(&mut self, key: VcpuKey) {

@@ -11,7 +11,7 @@ use super::{Monitor, Privileged, Progress};
 use crate::types::{Ipa, Mfn};
 
 /// RAM that lives as long as the process, as the machine's does. It lies below 2^40, so that a
-/// domain can be mapped one to one, and is filled with rubbish.
+/// domain can be mapped one to one. What is not touched costs nothing.
 #[expect(unsafe_code, reason = "stands in for the boot code, which vouches for the machine's RAM")]
 pub(crate) fn ram(frames: usize) -> RamRange {
     static NEXT: AtomicUsize = AtomicUsize::new(0x10_0000_0000);
@@ -24,8 +24,6 @@ pub(crate) fn ram(frames: usize) -> RamRange {
         libc::mmap(core::ptr::without_provenance_mut(wanted), size, protection, flags, -1, 0)
     };
     assert_ne!(start, libc::MAP_FAILED, "no memory for the test's machine");
-    // SAFETY: the mapping is `size` bytes long and nobody else's.
-    unsafe { core::ptr::write_bytes(start.cast::<u8>(), 0xA5, size) };
     let first = Mfn::containing(start.expose_provenance() as u64);
     // SAFETY: the mapping is never undone, and nothing else refers to it.
     unsafe { RamRange::new(first, Mfn(first.0 + frames as u64)) }

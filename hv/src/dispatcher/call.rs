@@ -5,7 +5,7 @@ use abi::{DomId, Errno};
 use crate::allocator::domain::Domain;
 use crate::allocator::{Monitor, Privileged};
 use crate::machine;
-use crate::types::{CpuId, VcpuKey};
+use crate::types::VcpuKey;
 
 /// One hypercall in progress. The monitor's lock is held.
 #[derive(Debug)]
@@ -16,31 +16,34 @@ pub struct Call<'a> {
     pub caller: VcpuKey,
     /// x0 to x4.
     pub args: [u64; 5],
-    /// On which CPU.
-    pub cpu: CpuId,
 }
 
-/// A handler's answer.
+/// A handler's answer. Small enough to be returned in two registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Done: this goes to x0.
-    Return(Result<u64, Errno>),
+    Return(u64),
+    /// Done: this goes to x0, and the caller gives up the CPU (it yields, waits, or is no more).
+    Reschedule(u64),
     /// Not done, but an interrupt waits or the CPU should be given up: afterwards the caller
-    /// executes the HVC again, with these arguments.
-    Continue([u64; 5]),
-    /// Done, and the caller gives up the CPU (it yields, waits, or is no more).
-    Reschedule(Result<u64, Errno>),
+    /// executes the HVC again, with the arguments that [`Call::proceed`] left.
+    Continue,
 }
 
 impl From<Result<u64, Errno>> for Outcome {
+    #[inline]
     fn from(result: Result<u64, Errno>) -> Self {
-        Outcome::Return(result)
+        Outcome::Return(match result {
+            Ok(value) => value,
+            Err(errno) => errno.to_return().cast_unsigned(),
+        })
     }
 }
 
 impl From<Errno> for Outcome {
+    #[inline]
     fn from(errno: Errno) -> Self {
-        Outcome::Return(Err(errno))
+        Err(errno).into()
     }
 }
 
@@ -66,6 +69,12 @@ impl Call<'_> {
             return Err(Errno::ESRCH);
         }
         Ok(named)
+    }
+
+    /// The outcome of an operation that is to go on later, with these arguments.
+    pub fn proceed(&mut self, args: [u64; 5]) -> Outcome {
+        self.args = args;
+        Outcome::Continue
     }
 
     /// Whether a long operation should stop here and continue after an interrupt.

@@ -27,7 +27,7 @@ fn write(call: &mut Call<'_>, length: u64, buffer: GuestVa) -> Outcome {
         if written > 0 && call.preempt_pending() {
             let [command, ..] = call.args;
             let rest = buffer.0.wrapping_add(written);
-            return Outcome::Continue([command, length - written, rest, 0, 0]);
+            return call.proceed([command, length - written, rest, 0, 0]);
         }
         let size = (length - written).min(CHUNK as u64);
         let from = GuestVa(buffer.0.wrapping_add(written));
@@ -36,7 +36,7 @@ fn write(call: &mut Call<'_>, length: u64, buffer: GuestVa) -> Outcome {
         }
         written += size;
     }
-    Outcome::Return(Ok(0))
+    Outcome::Return(0)
 }
 
 fn write_chunk(call: &mut Call<'_>, from: GuestVa, size: usize) -> Result<(), Errno> {

@@ -59,7 +59,7 @@ fn perform(call: &mut Call<'_>) -> Result<Outcome, Errno> {
             schedule::start_vcpu(call.monitor, key, context.pc, context.x0)?;
         }
     }
-    Ok(Outcome::Return(Ok(0)))
+    Ok(Outcome::Return(0))
 }
 
 fn create(
@@ -92,10 +92,10 @@ fn destroy(
     not_the_caller(call, domain)?;
     loop {
         match call.monitor.destroy_step(privileged, domain)? {
-            Progress::Done => return Ok(Outcome::Return(Ok(0))),
+            Progress::Done => return Ok(Outcome::Return(0)),
             // A vCPU of it may be on another CPU, which cannot let it go while the lock is held.
             Progress::More if call.preempt_pending() || !call.monitor.kicks.is_empty() => {
-                return Ok(Outcome::Continue(call.args));
+                return Ok(Outcome::Continue);
             }
             Progress::More => {}
         }

@@ -135,7 +135,7 @@ fn reset(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
     };
     while call.monitor.close_events(id) == Progress::More {
         if call.preempt_pending() {
-            return Outcome::Continue(call.args);
+            return Outcome::Continue;
         }
     }
     Ok(0).into()

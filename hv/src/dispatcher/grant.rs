@@ -61,7 +61,7 @@ fn each<T: FromBytes + IntoBytes>(
         };
         if index > 0 && call.preempt_pending() {
             let left = u64::from(count.unsigned_abs()).saturating_sub(index);
-            return Outcome::Continue([command, address.0, left, 0, 0]);
+            return call.proceed([command, address.0, left, 0, 0]);
         }
         let result = guest::read(call.monitor, address);
         if let Err(errno) = result.and_then(|request| operation(call, &request, address)) {

@@ -15,26 +15,46 @@ use crate::machine::percpu;
 /// What does a hypercall's work. The monitor's lock is held.
 type Handler = fn(&mut Call<'_>) -> Outcome;
 
-/// Numbers are looked up in a table of this many entries; Xen's lie below.
+/// What the vectors' entry goes on to: takes the lock if it must, and puts the result in place.
+/// Returns whether the vCPU gives up the CPU.
+type Entry = fn(&mut Context) -> u64;
+
+/// Numbers are looked up in tables of this many entries; Xen's lie below.
 const TABLE_SIZE: usize = 64;
 
-/// The handler for each number.
-static HANDLERS: [Option<Handler>; TABLE_SIZE] = {
-    let mut table: [Option<Handler>; TABLE_SIZE] = [None; TABLE_SIZE];
-    table[Number::MemoryOp as usize] = Some(memory::memory_op);
-    table[Number::Multicall as usize] = Some(multicall::multicall);
-    table[Number::XenVersion as usize] = Some(version::xen_version);
-    table[Number::ConsoleIo as usize] = Some(console::console_io);
-    table[Number::GrantTableOp as usize] = Some(grant::grant_table_op);
-    table[Number::VmAssist as usize] = Some(vcpu::vm_assist);
-    table[Number::VcpuOp as usize] = Some(vcpu::vcpu_op);
-    table[Number::SchedOp as usize] = Some(sched::sched_op);
-    table[Number::EventChannelOp as usize] = Some(event::event_channel_op);
-    table[Number::HvmOp as usize] = Some(hvm::hvm_op);
-    table[Number::Sysctl as usize] = Some(sysctl::sysctl);
-    table[Number::Domctl as usize] = Some(domctl::domctl);
-    table
-};
+/// The handler and the entry for each number.
+macro_rules! tables {
+    ($($number:ident => $handler:path $(, $entry:path)?;)*) => {
+        static HANDLERS: [Option<Handler>; TABLE_SIZE] = {
+            let mut table: [Option<Handler>; TABLE_SIZE] = [None; TABLE_SIZE];
+            $(table[Number::$number as usize] = Some($handler);)*
+            table
+        };
+
+        static ENTRIES: [Entry; TABLE_SIZE] = {
+            let mut table: [Entry; TABLE_SIZE] = [unknown; TABLE_SIZE];
+            $(table[Number::$number as usize] = tables!(@entry $handler $(, $entry)?);)*
+            table
+        };
+    };
+    (@entry $handler:path) => { |context| locked(context, $handler) };
+    (@entry $handler:path, $entry:path) => { $entry };
+}
+
+tables! {
+    MemoryOp => memory::memory_op;
+    Multicall => multicall::multicall;
+    XenVersion => version::xen_version, xen_version;
+    ConsoleIo => console::console_io;
+    GrantTableOp => grant::grant_table_op;
+    VmAssist => vcpu::vm_assist;
+    VcpuOp => vcpu::vcpu_op;
+    SchedOp => sched::sched_op;
+    EventChannelOp => event::event_channel_op;
+    HvmOp => hvm::hvm_op;
+    Sysctl => sysctl::sysctl;
+    Domctl => domctl::domctl;
+}
 
 /// The handler of a hypercall, if it exists.
 #[inline]
@@ -47,46 +67,58 @@ pub(super) fn handler(number: u64) -> Option<Handler> {
 #[unsafe(no_mangle)]
 extern "C" fn hypercall_entry(context: &mut Context) -> u64 {
     context.exits.hypercalls = context.exits.hypercalls.wrapping_add(1);
-    let Some(handler) = handler(context.x[16]) else {
-        context.x[0] = Errno::ENOSYS.to_return().cast_unsigned();
-        return 0;
-    };
-    let [x0, x1, x2, x3, x4, ..] = context.x;
-    let cpu = percpu::this_cpu();
-    let Some(caller) = percpu::running() else { return 1 };
-    let mut monitor = super::monitor();
-    let mut call = Call { monitor: &mut monitor, caller, args: [x0, x1, x2, x3, x4], cpu };
-    let outcome = handler(&mut call);
-    settle(&mut monitor, cpu, caller);
-    finish(context, outcome)
+    let number = usize::try_from(context.x[16]).unwrap_or(usize::MAX);
+    match ENTRIES.get(number) {
+        Some(entry) => entry(context),
+        None => unknown(context),
+    }
 }
 
-/// Puts the outcome where the guest finds it. Returns whether the vCPU gives up the CPU.
-#[inline]
-fn finish(context: &mut Context, outcome: Outcome) -> u64 {
+fn unknown(context: &mut Context) -> u64 {
+    context.x[0] = Errno::ENOSYS.to_return().cast_unsigned();
+    0
+}
+
+/// Answers without the lock what can be so answered.
+fn xen_version(context: &mut Context) -> u64 {
+    match version::immediate(context.x[0]) {
+        Some(answer) => {
+            context.x[0] = answer;
+            0
+        }
+        None => locked(context, version::xen_version),
+    }
+}
+
+/// Runs a handler under the monitor's lock, and settles what it left behind.
+#[inline(always)]
+fn locked(context: &mut Context, handler: impl FnOnce(&mut Call<'_>) -> Outcome) -> u64 {
+    let Some(caller) = percpu::running() else { return 1 };
+    let mut monitor = super::monitor();
+    let [x0, x1, x2, x3, x4, ..] = context.x;
+    let mut call = Call { monitor: &mut monitor, caller, args: [x0, x1, x2, x3, x4] };
+    let outcome = handler(&mut call);
+    let args = call.args;
+    settle(&mut monitor);
     match outcome {
         Outcome::Return(result) => {
-            context.x[0] = to_register(result);
+            context.x[0] = result;
             0
         }
         Outcome::Reschedule(result) => {
-            context.x[0] = to_register(result);
+            context.x[0] = result;
             1
         }
-        Outcome::Continue(args) => {
-            context.x[..args.len()].copy_from_slice(&args);
-            // The guest executes the HVC, four bytes long, again.
-            context::set_elr(context::elr().wrapping_sub(4));
+        Outcome::Continue => {
+            execute_again(context, &args);
             1
         }
     }
 }
 
-/// A result as x0 has it.
-#[inline]
-pub(super) fn to_register(result: Result<u64, Errno>) -> u64 {
-    match result {
-        Ok(value) => value,
-        Err(errno) => errno.to_return().cast_unsigned(),
-    }
+/// Has the guest execute the HVC, which is four bytes long, again with other arguments.
+#[cold]
+fn execute_again(context: &mut Context, args: &[u64; 5]) {
+    context.x[..args.len()].copy_from_slice(args);
+    context::set_elr(context::elr().wrapping_sub(4));
 }

@@ -9,6 +9,7 @@ use abi::event::Virq;
 
 use super::{KICK, fill_list_registers, monitor, settle};
 use crate::allocator::Monitor;
+use crate::allocator::scheduler::CpuSet;
 use crate::machine::context::Context;
 use crate::machine::gic::{self, Intid};
 use crate::machine::lock::Guard;
@@ -24,9 +25,7 @@ extern "C" fn irq_entry(context: &mut Context) -> u64 {
     let running = percpu::running();
     let mut monitor = monitor();
     let reschedule = handle_all(&mut monitor, cpu, running);
-    if let Some(key) = running {
-        settle(&mut monitor, cpu, key);
-    }
+    settle(&mut monitor);
     u64::from(reschedule)
 }
 
@@ -39,7 +38,7 @@ pub(super) fn handle_pending(cpu: CpuId, running: Option<VcpuKey>) -> Guard<'sta
 
 /// Interrupts the other CPUs that have something to look at.
 pub(super) fn kick_others(monitor: &mut Monitor, cpu: CpuId) {
-    super::kick(core::mem::take(&mut monitor.kicks).filter(|&other| other != cpu));
+    super::kick(core::mem::take(&mut monitor.kicks).without(CpuSet::only(cpu)));
 }
 
 fn handle_all(monitor: &mut Monitor, cpu: CpuId, running: Option<VcpuKey>) -> bool {

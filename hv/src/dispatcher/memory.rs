@@ -108,10 +108,10 @@ fn reserve(call: &mut Call<'_>, start: Start, argument: GuestVa, extent: Extent)
 }
 
 /// The outcome that makes the caller go on with element `index`.
-fn go_on(call: &Call<'_>, command: Command, index: u64) -> Outcome {
+fn go_on(call: &mut Call<'_>, command: Command, index: u64) -> Outcome {
     let [_, rest @ ..] = call.args;
     let [x1, x2, x3, x4] = rest;
-    Outcome::Continue([command.raw() | (index << COMMAND_BITS), x1, x2, x3, x4])
+    call.proceed([command.raw() | (index << COMMAND_BITS), x1, x2, x3, x4])
 }
 
 fn add_to_physmap(call: &mut Call<'_>, argument: GuestVa) -> Result<u64, Errno> {

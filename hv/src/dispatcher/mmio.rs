@@ -1,14 +1,14 @@
 //! Accesses to guest-physical addresses at which no memory is: those that belong to the virtual
 //! interrupt controller are performed, the others are answered with an abort.
 
-use super::LoadedListRegisters;
+use super::{LoadedListRegisters, monitor, settle};
 use super::trap::{Next, Trap, skip_instruction};
 use crate::allocator::domain::Domain;
 use crate::interpreter::exception::{DataAbort, Fault};
 use crate::interpreter::redistributor::{self, Identity};
 use crate::interpreter::{Width, distributor};
 use crate::machine::context;
-use crate::types::{Ipa, VcpuKey};
+use crate::types::{Ipa, MAX_VCPUS, VcpuKey};
 
 /// Bytes of the distributor's frame.
 const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
@@ -71,11 +71,17 @@ pub(super) fn data_abort(trap: &mut Trap<'_>, iss: u64) -> Next {
     let abort = Next::Take(Fault::DataAbort(DataAbort::from_bits_truncate(iss)));
     let Some(access) = Access::decode(iss) else { return abort };
     let value = trap.register(access.register);
-    let Some(domain) = trap.monitor.domains.get_mut(trap.caller.domain) else { return abort };
+    let mut monitor = monitor();
+    let Some(domain) = monitor.domains.get_mut(trap.caller.domain) else { return abort };
     let Some(device) = find(domain, address) else { return abort };
     if access.is_write {
         write(domain, trap.caller, &device, access.width, access.width.truncate(value));
-        trap.monitor.wake(trap.caller);
+        // What was enabled may be pending, for this vCPU or for another.
+        let vcpus: heapless::Vec<_, MAX_VCPUS> = domain.all_vcpus().map(|vcpu| vcpu.key).collect();
+        for vcpu in vcpus {
+            monitor.look_at_interrupts(vcpu);
+        }
+        settle(&mut monitor);
     } else {
         let value = read(domain, trap.caller, &device, access.width);
         trap.set_register(access.register, access.extend(value));

@@ -26,10 +26,12 @@ use spin::Once;
 
 use crate::allocator::Monitor;
 use crate::allocator::interrupt::ListRegisters;
+use crate::allocator::scheduler::CpuSet;
 use crate::machine::list_register::{self, ListRegister, Request};
 use crate::machine::gic::{self, Intid};
 use crate::machine::lock::{Guard, Level, Lock};
-use crate::types::{CpuId, VcpuKey};
+use crate::machine::percpu;
+use crate::types::VcpuKey;
 
 pub use schedule::{enter_first, start_vcpu};
 
@@ -100,23 +102,27 @@ impl ListRegisters for LoadedListRegisters {
 /// Does what a handler left to do: fills this vCPU's list registers and interrupts other CPUs.
 /// Every path back to the guest ends here, with the lock held.
 #[inline]
-fn settle(monitor: &mut Monitor, cpu: CpuId, current: VcpuKey) {
+fn settle(monitor: &mut Monitor) {
     if !monitor.kicks.is_empty() {
-        deliver(monitor, cpu, current);
+        deliver(monitor);
     }
 }
 
 /// Interrupts the CPUs that have something to look at; this one looks itself.
-fn deliver(monitor: &mut Monitor, cpu: CpuId, current: VcpuKey) {
+#[inline(never)]
+fn deliver(monitor: &mut Monitor) {
+    let cpu = percpu::this_cpu();
     let kicks = core::mem::take(&mut monitor.kicks);
-    if kicks.contains(cpu) {
-        fill_list_registers(monitor, current);
+    if kicks.contains(cpu)
+        && let Some(key) = percpu::running()
+    {
+        fill_list_registers(monitor, key);
     }
-    kick(kicks.filter(|&other| other != cpu));
+    kick(kicks.without(CpuSet::only(cpu)));
 }
 
 /// Interrupts CPUs so that they look at what changed.
-fn kick(cpus: impl Iterator<Item = CpuId>) {
+fn kick(cpus: CpuSet) {
     for cpu in cpus {
         gic::send_sgi(cpu, KICK.0 as u8);
     }

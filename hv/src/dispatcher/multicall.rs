@@ -4,7 +4,7 @@ use abi::Errno;
 use abi::hypercall::MulticallEntry;
 
 use super::call::{Call, Outcome};
-use super::hypercall::{handler, to_register};
+use super::hypercall::handler;
 use crate::guest;
 use crate::types::GuestVa;
 
@@ -20,17 +20,17 @@ pub fn multicall(call: &mut Call<'_>) -> Outcome {
         };
         let rest = match step {
             Step::Again => index,
-            Step::DoneAndReschedule if index + 1 == count => return Outcome::Reschedule(Ok(0)),
+            Step::DoneAndReschedule if index + 1 == count => return Outcome::Reschedule(0),
             Step::DoneAndReschedule => index + 1,
             Step::Done if index + 1 < count && call.preempt_pending() => index + 1,
             Step::Done => continue,
         };
         return match guest::element::<MulticallEntry>(GuestVa(entries), rest) {
-            Ok(first) => Outcome::Continue([first.0, count - rest, 0, 0, 0]),
+            Ok(first) => call.proceed([first.0, count - rest, 0, 0, 0]),
             Err(errno) => errno.into(),
         };
     }
-    Outcome::Return(Ok(0))
+    Outcome::Return(0)
 }
 
 /// What became of one entry.
@@ -45,23 +45,23 @@ fn one(call: &mut Call<'_>, entries: GuestVa, index: u64) -> Result<Step, Errno>
     let mut entry: MulticallEntry = guest::read_element(call.monitor, entries, index)?;
     let [a0, a1, a2, a3, a4, _] = entry.args;
     let mut inner =
-        Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4], cpu: call.cpu };
+        Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4] };
     let outcome = match handler(entry.op) {
         // A multicall within a multicall would nest without bound.
         Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => function(&mut inner),
-        _ => Outcome::Return(Err(Errno::ENOSYS)),
+        _ => Errno::ENOSYS.into(),
     };
     let step = match outcome {
         Outcome::Return(result) => {
-            entry.result = to_register(result);
+            entry.result = result;
             Step::Done
         }
         Outcome::Reschedule(result) => {
-            entry.result = to_register(result);
+            entry.result = result;
             Step::DoneAndReschedule
         }
-        Outcome::Continue(args) => {
-            entry.args[..args.len()].copy_from_slice(&args);
+        Outcome::Continue => {
+            entry.args[..inner.args.len()].copy_from_slice(&inner.args);
             Step::Again
         }
     };

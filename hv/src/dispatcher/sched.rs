@@ -7,7 +7,7 @@ use super::call::{Call, Outcome};
 use crate::allocator::Monitor;
 use crate::allocator::vcpu::Polling;
 use crate::guest;
-use crate::machine::{power, timer};
+use crate::machine::{percpu, power, timer};
 use crate::types::GuestVa;
 
 /// `sched_op(command, argument)`
@@ -15,13 +15,14 @@ pub fn sched_op(call: &mut Call<'_>) -> Outcome {
     let [command, argument, ..] = call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
+        Some(Command::Yield) if !call.monitor.scheduler.someone_waits() => Outcome::Return(0),
         Some(Command::Yield) => {
-            call.monitor.scheduler.yield_slice(call.cpu);
-            Outcome::Reschedule(Ok(0))
+            call.monitor.scheduler.yield_slice(percpu::this_cpu());
+            Outcome::Reschedule(0)
         }
         Some(Command::Block) => {
             call.monitor.block_vcpu(call.caller, None);
-            Outcome::Reschedule(Ok(0))
+            Outcome::Reschedule(0)
         }
         Some(Command::Shutdown) => shutdown(call, argument),
         Some(Command::Poll) => poll(call, argument).unwrap_or_else(Outcome::from),
@@ -39,7 +40,7 @@ fn shutdown(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
         return Errno::EINVAL.into();
     };
     stop_domain(call.monitor, call.caller.domain, reason);
-    Outcome::Reschedule(Ok(0))
+    Outcome::Reschedule(0)
 }
 
 /// Stops the calling domain. The privileged domain takes the machine with it.
@@ -81,7 +82,7 @@ fn poll(call: &mut Call<'_>, argument: GuestVa) -> Result<Outcome, Errno> {
         let port: Port =
             guest::read_element(call.monitor, GuestVa(poll.ports), u64::from(index))?;
         if call.monitor.event_pending(call.caller.domain, port)? {
-            return Ok(Outcome::Return(Ok(0)));
+            return Ok(Outcome::Return(0));
         }
         if poll.nr_ports == 1 {
             polling = Polling::Port(port);
@@ -93,9 +94,9 @@ fn poll(call: &mut Call<'_>, argument: GuestVa) -> Result<Outcome, Errno> {
         nanoseconds => Some(timer::from_nanoseconds(nanoseconds)),
     };
     if deadline.is_some_and(|deadline| deadline <= timer::now()) {
-        return Ok(Outcome::Return(Ok(0)));
+        return Ok(Outcome::Return(0));
     }
     call.monitor.set_polling(call.caller, polling);
     call.monitor.block_vcpu(call.caller, deadline);
-    Ok(Outcome::Reschedule(Ok(0)))
+    Ok(Outcome::Reschedule(0))
 }

@@ -29,7 +29,7 @@ extern "C" fn reschedule(context: &mut Context) -> *mut Context {
         && next == running
     {
         fill_list_registers(&mut monitor, key);
-        settle(&mut monitor, cpu, key);
+        settle(&mut monitor);
         return context;
     }
     // SAFETY: the vectors came here with the vCPU whose context this is.
@@ -62,7 +62,7 @@ fn run(
     mut next: Option<VcpuKey>,
 ) -> *mut Context {
     loop {
-        if let Some(context) = next.and_then(|key| load(&mut monitor, cpu, key)) {
+        if let Some(context) = next.and_then(|key| load(&mut monitor, key)) {
             return context;
         }
         interrupt::kick_others(&mut monitor, cpu);
@@ -74,7 +74,7 @@ fn run(
 }
 
 /// Switches a vCPU in. `None` if it is gone, which the scheduler would have to be wrong about.
-fn load(monitor: &mut Monitor, cpu: CpuId, key: VcpuKey) -> Option<*mut Context> {
+fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<*mut Context> {
     let vcpu = monitor.domains.get(key.domain)?.vcpu(key.vcpu)?;
     let context = vcpu.context.pointer().cast::<Context>();
     let runstate_area = vcpu.runstate_area;
@@ -89,7 +89,7 @@ fn load(monitor: &mut Monitor, cpu: CpuId, key: VcpuKey) -> Option<*mut Context>
         // A guest that unmaps its own record goes without.
         let _ = guest::write_bytes(monitor, area, info.as_bytes());
     }
-    settle(monitor, cpu, key);
+    settle(monitor);
     Some(context)
 }
 

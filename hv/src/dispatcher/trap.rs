@@ -13,7 +13,7 @@ use crate::interpreter::smccc;
 use crate::interpreter::system_register::{self, Access, Effect, SgiRequest, SgiTargets};
 use crate::machine::context::{self, Context};
 use crate::machine::{guest_exception, list_register, percpu, timer};
-use crate::types::{CpuId, VcpuKey};
+use crate::types::VcpuKey;
 
 /// Exception classes (ESR_EL2.EC, Arm ARM D24.2.40).
 mod class {
@@ -44,26 +44,20 @@ pub(super) enum Next {
     Take(Fault),
 }
 
-/// A trap in progress. The monitor's lock is held.
+/// A trap in progress.
 #[derive(Debug)]
 pub(super) struct Trap<'a> {
-    pub(super) monitor: &'a mut Monitor,
     pub(super) context: &'a mut Context,
     pub(super) caller: VcpuKey,
-    pub(super) cpu: CpuId,
 }
 
 /// Called by the vectors for every synchronous exception from a guest but hypercalls. Returns
 /// whether the vCPU gives up the CPU.
 #[unsafe(no_mangle)]
 extern "C" fn sync_entry(context: &mut Context, esr: u64) -> u64 {
-    let cpu = percpu::this_cpu();
     let Some(caller) = percpu::running() else { return 1 };
-    let mut monitor = monitor();
-    let mut trap = Trap { monitor: &mut monitor, context, caller, cpu };
-    let next = trap.handle(esr >> CLASS_SHIFT, esr & ISS_MASK);
-    settle(&mut monitor, cpu, caller);
-    match next {
+    let mut trap = Trap { context, caller };
+    match trap.handle(esr >> CLASS_SHIFT, esr & ISS_MASK) {
         Next::Resume => 0,
         Next::GiveUp => 1,
         Next::Take(fault) => {
@@ -132,7 +126,8 @@ impl Trap<'_> {
 
     /// WFI: sleeps until an interrupt is pending, or until the virtual timer would raise one.
     fn wait_for_interrupt(&mut self) -> Next {
-        fill_list_registers(self.monitor, self.caller);
+        let mut monitor = monitor();
+        fill_list_registers(&mut monitor, self.caller);
         if list_register::any_pending() {
             return Next::Resume;
         }
@@ -140,13 +135,13 @@ impl Trap<'_> {
         if deadline.is_some_and(|deadline| deadline <= timer::now()) {
             return Next::Resume;
         }
-        self.monitor.block_vcpu(self.caller, deadline);
+        monitor.block_vcpu(self.caller, deadline);
         Next::GiveUp
     }
 
     /// WFE: some other vCPU is to do something first.
     fn give_way(&mut self) -> Next {
-        self.monitor.scheduler.yield_slice(self.cpu);
+        monitor().scheduler.yield_slice(percpu::this_cpu());
         Next::GiveUp
     }
 
@@ -164,18 +159,21 @@ impl Trap<'_> {
                 self.answer(result.map_or_else(psci::Error::to_register, |()| 0))
             }
             Request::AffinityInfo { target } => {
-                let affinity = self.vcpu_with_affinity(target).map(|vcpu| match vcpu {
+                let vcpu = self.vcpu_with_affinity(&monitor(), target);
+                let affinity = vcpu.map(|vcpu| match vcpu {
                     (_, true) => Affinity::On as u64,
                     (_, false) => Affinity::Off as u64,
                 });
                 self.answer(affinity.unwrap_or(psci::Error::InvalidParameters.to_register()))
             }
             Request::CpuOff => {
-                self.monitor.stop_vcpu(self.caller);
+                monitor().stop_vcpu(self.caller);
                 Next::GiveUp
             }
             Request::Shutdown(reason) => {
-                super::sched::stop_domain(self.monitor, self.caller.domain, reason);
+                let mut monitor = monitor();
+                super::sched::stop_domain(&mut monitor, self.caller.domain, reason);
+                settle(&mut monitor);
                 Next::GiveUp
             }
         }
@@ -187,18 +185,22 @@ impl Trap<'_> {
     }
 
     /// The vCPU of the caller's domain with this affinity, and whether it is online.
-    fn vcpu_with_affinity(&self, affinity: u64) -> Option<(VcpuKey, bool)> {
-        let domain = self.monitor.domains.get(self.caller.domain)?;
+    fn vcpu_with_affinity(&self, monitor: &Monitor, affinity: u64) -> Option<(VcpuKey, bool)> {
+        let domain = monitor.domains.get(self.caller.domain)?;
         let vcpu = domain.vcpu(VcpuId(u32::try_from(affinity).ok()?))?;
         Some((vcpu.key, vcpu.online))
     }
 
     fn cpu_on(&mut self, target: u64, entry: u64, argument: u64) -> Result<(), psci::Error> {
-        match self.vcpu_with_affinity(target) {
+        let mut monitor = monitor();
+        match self.vcpu_with_affinity(&monitor, target) {
             None => Err(psci::Error::InvalidParameters),
             Some((_, true)) => Err(psci::Error::AlreadyOn),
-            Some((key, false)) => schedule::start_vcpu(self.monitor, key, entry, argument)
-                .map_err(|_| psci::Error::InvalidParameters),
+            Some((key, false)) => {
+                let started = schedule::start_vcpu(&mut monitor, key, entry, argument);
+                settle(&mut monitor);
+                started.map_err(|_| psci::Error::AlreadyOn)
+            }
         }
     }
 
@@ -219,7 +221,9 @@ impl Trap<'_> {
             SgiTargets::List(list) => list.into(),
             SgiTargets::AllOthers => !(1 << (self.caller.vcpu.0 % u32::BITS)),
         };
-        self.monitor.send_sgi(self.caller.domain, targets, request.intid);
+        let mut monitor = monitor();
+        monitor.send_sgi(self.caller.domain, targets, request.intid);
+        settle(&mut monitor);
     }
 
     /// The value of a general register; number 31 is the zero register.

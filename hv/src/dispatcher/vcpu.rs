@@ -68,7 +68,7 @@ fn register_runstate(
 pub fn vm_assist(call: &mut Call<'_>) -> Outcome {
     let [command, kind, ..] = call.args;
     match (command, kind) {
-        (ASSIST_ENABLE | ASSIST_DISABLE, ASSIST_RUNSTATE_UPDATE_FLAG) => Outcome::Return(Ok(0)),
+        (ASSIST_ENABLE | ASSIST_DISABLE, ASSIST_RUNSTATE_UPDATE_FLAG) => Outcome::Return(0),
         (ASSIST_ENABLE | ASSIST_DISABLE, _) => Errno::EINVAL.into(),
         _ => Errno::ENOSYS.into(),
     }

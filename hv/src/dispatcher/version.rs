@@ -14,21 +14,32 @@ const EXTRA_VERSION: &[u8] = b".0-aurochs";
 /// The one kind of guest that can run.
 const CAPABILITIES: &[u8] = b"xen-3.0-aarch64 ";
 
+/// The commands whose answer is the same for everyone: they need neither lock nor argument.
+#[inline]
+pub fn immediate(command: u64) -> Option<u64> {
+    match Command::from_raw(command) {
+        Some(Command::Version) => Some(INTERFACE_VERSION),
+        Some(Command::PageSize) => Some(abi::PAGE_SIZE as u64),
+        _ => None,
+    }
+}
+
 /// `xen_version(command, argument)`
 pub fn xen_version(call: &mut Call<'_>) -> Outcome {
     let [command, argument, ..] = call.args;
+    if let Some(answer) = immediate(command) {
+        return Outcome::Return(answer);
+    }
     let argument = GuestVa(argument);
     let result = match Command::from_raw(command) {
-        Some(Command::Version) => Ok(INTERFACE_VERSION),
         Some(Command::GetFeatures) => get_features(call, argument),
-        Some(Command::PageSize) => Ok(abi::PAGE_SIZE as u64),
         Some(Command::ExtraVersion) => {
             text::<{ size_of::<ExtraVersion>() }>(call, argument, EXTRA_VERSION)
         }
         Some(Command::Capabilities) => {
             text::<{ size_of::<Capabilities>() }>(call, argument, CAPABILITIES)
         }
-        None => Err(Errno::ENOSYS),
+        Some(Command::Version | Command::PageSize) | None => Err(Errno::ENOSYS),
     };
     result.into()
 }

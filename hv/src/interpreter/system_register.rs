@@ -136,14 +136,22 @@ const HIDDEN: [Field; 16] = [
     Field((7, 2), 24, 4),  // ID_AA64MMFR2: NV
 ];
 
+/// Registers by CRm (0 to 7) and Op2: the bits that guests see.
+static VISIBLE: [[u64; 8]; 8] = {
+    let mut visible = [[u64::MAX; 8]; 8];
+    let mut index = 0;
+    while index < HIDDEN.len() {
+        let Field((crm, op2), shift, width) = HIDDEN[index];
+        visible[crm as usize][op2 as usize] &= !((u64::MAX >> (64 - width)) << shift);
+        index += 1;
+    }
+    visible
+};
+
 /// The value of an identification register for guests. Those that are not allocated read as zero.
 fn identification(crm: u8, op2: u8) -> u64 {
-    HIDDEN
-        .iter()
-        .filter(|Field(register, ..)| *register == (crm, op2))
-        .fold(id_registers::read(crm, op2), |value, Field(_, shift, width)| {
-            value & !((u64::MAX >> (64 - width)) << shift)
-        })
+    let visible = VISIBLE.get(usize::from(crm)).and_then(|registers| registers.get(usize::from(op2)));
+    visible.map_or(0, |visible| id_registers::read(crm, op2) & visible)
 }
 
 #[cfg(test)]
@@ -163,6 +171,16 @@ mod tests {
     fn an_sgi_to_another_cluster_reaches_nobody() {
         let SgiRequest { targets, .. } = decode_sgi(1 << 16 | 1);
         assert_eq!(targets, SgiTargets::List(0));
+    }
+
+    #[test]
+    fn hidden_features_read_as_zero_and_their_neighbours_do_not() {
+        // The host's stand-in for the CPU has every bit set.
+        assert_eq!((identification(4, 0) >> 28) & 0xFF, 0, "RAS and SVE");
+        assert_eq!((identification(4, 0) >> 24) & 0xF, 0xF, "the GIC interface");
+        assert_eq!(identification(4, 4), 0);
+        assert_eq!(identification(7, 0), u64::MAX);
+        assert_eq!(identification(8, 0), 0);
     }
 
     #[test]

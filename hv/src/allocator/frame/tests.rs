@@ -177,7 +177,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn frames_are_never_lost_nor_owned_twice(actions in prop::collection::vec(action(), 1..60)) {

@@ -202,6 +202,11 @@ impl Scheduler {
         self.enqueue_if_ready(slot, now)
     }
 
+    /// Whether a vCPU waits for a CPU.
+    pub fn someone_waits(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Ends the slice of the vCPU on this CPU. The CPU must pick.
     pub fn yield_slice(&mut self, cpu: CpuId) {
         if let Some(state) = self.cpus.get_mut(cpu.0) {
