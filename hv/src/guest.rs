@@ -22,21 +22,61 @@ enum Access {
 }
 
 /// Reads a structure.
-#[inline]
+#[inline(always)]
 pub fn read<T: FromBytes + IntoBytes>(monitor: &Monitor, va: GuestVa) -> Result<T, Errno> {
+    let frame = frame(monitor, va, Access::Read)?;
+    match frame.read_aligned(page_offset(va)) {
+        Some(value) => Ok(value),
+        None => read_scattered(monitor, va),
+    }
+}
+
+/// Reads a structure that is not aligned, or lies in two pages.
+#[cold]
+#[inline(never)]
+fn read_scattered<T: FromBytes + IntoBytes>(monitor: &Monitor, va: GuestVa) -> Result<T, Errno> {
     let mut value = T::new_zeroed();
     read_bytes(monitor, va, value.as_mut_bytes())?;
     Ok(value)
 }
 
 /// Writes a structure.
-#[inline]
-pub fn write<T: IntoBytes + Immutable>(
+#[inline(always)]
+pub fn write<T: IntoBytes + Immutable + Copy>(
     monitor: &Monitor,
     va: GuestVa,
     value: &T,
 ) -> Result<(), Errno> {
+    let frame = frame(monitor, va, Access::Write)?;
+    if frame.write_aligned(page_offset(va), value) {
+        return Ok(());
+    }
     write_bytes(monitor, va, value.as_bytes())
+}
+
+/// Reads a structure, has it changed, and writes it back: for arguments that are answered in
+/// place. Nothing is written if the change fails. The change must leave the guest-physical spaces
+/// of all domains as they are: the frame found before it is written after it.
+#[inline(always)]
+pub fn update<T, R>(
+    monitor: &mut Monitor,
+    va: GuestVa,
+    change: impl FnOnce(&mut Monitor, &mut T) -> Result<R, Errno>,
+) -> Result<R, Errno>
+where
+    T: FromBytes + IntoBytes + Immutable + Copy,
+{
+    // What EL1 may write it may read (Arm ARM D8.4.1), so that one translation serves both.
+    let frame = frame(monitor, va, Access::Write)?;
+    let Some(mut value) = frame.read_aligned(page_offset(va)) else {
+        let mut value = read_scattered(monitor, va)?;
+        let result = change(monitor, &mut value)?;
+        write_bytes(monitor, va, value.as_bytes())?;
+        return Ok(result);
+    };
+    let result = change(monitor, &mut value)?;
+    frame.write_aligned(page_offset(va), &value);
+    Ok(result)
 }
 
 /// The address of element `index` of an array that starts at `array`.
@@ -61,7 +101,7 @@ pub fn read_element<T: FromBytes + IntoBytes>(
 
 /// Writes element `index` of an array.
 #[inline]
-pub fn write_element<T: IntoBytes + Immutable>(
+pub fn write_element<T: IntoBytes + Immutable + Copy>(
     monitor: &Monitor,
     array: GuestVa,
     index: u64,
@@ -71,13 +111,7 @@ pub fn write_element<T: IntoBytes + Immutable>(
 }
 
 /// Reads bytes, wherever page boundaries fall.
-#[inline]
 pub fn read_bytes(monitor: &Monitor, va: GuestVa, into: &mut [u8]) -> Result<(), Errno> {
-    let offset = page_offset(va);
-    if into.len() <= PAGE_SIZE - offset {
-        frame(monitor, va, Access::Read)?.read(offset, into);
-        return Ok(());
-    }
     let mut va = va;
     let mut rest = into;
     while !rest.is_empty() {
@@ -91,7 +125,6 @@ pub fn read_bytes(monitor: &Monitor, va: GuestVa, into: &mut [u8]) -> Result<(),
 }
 
 /// Writes bytes, wherever page boundaries fall. On a fault the pages before it are written.
-#[inline]
 pub fn write_bytes(monitor: &Monitor, va: GuestVa, from: &[u8]) -> Result<(), Errno> {
     let mut va = va;
     let mut rest = from;
@@ -108,7 +141,7 @@ pub fn write_bytes(monitor: &Monitor, va: GuestVa, from: &[u8]) -> Result<(), Er
 }
 
 /// The frame behind a guest virtual address, if it is RAM that the guest may access so.
-#[inline]
+#[inline(always)]
 fn frame(monitor: &Monitor, va: GuestVa, access: Access) -> Result<RamFrame, Errno> {
     let address = match access {
         Access::Read => translate::at_read(va),

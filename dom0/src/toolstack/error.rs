@@ -93,6 +93,12 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// Nobody may write this disk.
+    #[error("{disk} is read-only; give it with access=r")]
+    DiskReadOnly {
+        /// The disk.
+        disk: String,
+    },
     /// A disk that somebody writes has one user.
     #[error("{disk} is in use by domain `{user}`; a disk is shared only if all access it with r")]
     DiskInUse {

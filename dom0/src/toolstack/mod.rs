@@ -37,7 +37,7 @@ use pv_guest_kernel::{executor, hypercall, xenstore::Client};
 
 use self::{
     config::{DomainConfig, Override},
-    disk::DiskSpec,
+    disk::{Access, DiskSpec},
     domain::{Domain, Phase},
     error::failed,
     plan::Plan,
@@ -275,9 +275,12 @@ impl Toolstack {
         let domains = self.0.domains.borrow();
         for (index, disk) in config.disk.iter().enumerate() {
             let target = disk.target.clone();
-            if !known.iter().any(|known| known.name == target) {
+            let Some(info) = known.iter().find(|known| known.name == target) else {
                 let known = known.iter().map(|known| known.name.clone()).collect();
                 return Err(Error::UnknownDisk { name: target, known });
+            };
+            if info.read_only && disk.access == Access::ReadWrite {
+                return Err(Error::DiskReadOnly { disk: target });
             }
             let own = (config.name.as_str(), config.disk.get(..index).unwrap_or_default());
             let others = domains

@@ -8,7 +8,7 @@ use abi::{DomId, Errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
-use crate::allocator::Progress;
+use crate::allocator::{Monitor, Progress};
 use crate::allocator::event::{Binding, Channel};
 use crate::guest;
 use crate::types::GuestVa;
@@ -18,7 +18,9 @@ pub fn event_channel_op(call: &mut Call<'_>) -> Outcome {
     let [command, argument, ..] = call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
-        Some(Command::Send) => send(call, argument).map(|()| 0).into(),
+        Some(Command::Send) => {
+            send(call.monitor, call.caller.domain, argument).map(|()| 0).into()
+        }
         Some(Command::Reset) => reset(call, argument),
         Some(command) => other_than_send(call, command, argument).map(|()| 0).into(),
         None => Errno::ENOSYS.into(),
@@ -43,20 +45,26 @@ fn other_than_send(call: &mut Call<'_>, command: Command, argument: GuestVa) -> 
 }
 
 /// Runs an operation on a structure that it also answers in.
-fn answer<T: FromBytes + IntoBytes + Immutable>(
+fn answer<T: FromBytes + IntoBytes + Immutable + Copy>(
     call: &mut Call<'_>,
     argument: GuestVa,
     operation: fn(&mut Call<'_>, &mut T) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
-    let mut request = guest::read(call.monitor, argument)?;
-    operation(call, &mut request)?;
-    guest::write(call.monitor, argument, &request)
+    let caller = call.caller;
+    guest::update(call.monitor, argument, |monitor, request| {
+        operation(&mut Call { monitor, caller, args: call.args }, request)
+    })
 }
 
-#[inline]
-fn send(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
-    let PortOnly { port } = guest::read(call.monitor, argument)?;
-    call.monitor.event_send(call.caller.domain, port)
+/// Sends an event on the sender's port that the argument names.
+#[inline(always)]
+pub(super) fn send(
+    monitor: &mut Monitor,
+    sender: DomId,
+    argument: GuestVa,
+) -> Result<(), Errno> {
+    let PortOnly { port } = guest::read(monitor, argument)?;
+    monitor.event_send(sender, port)
 }
 
 fn unmask(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {

@@ -51,17 +51,20 @@ fn each<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
     operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
 ) -> Outcome {
-    let [command, array, count, ..] = call.args;
-    // As in Xen, whose count is an unsigned int that must not be negative as an int.
-    let Ok(count) = i32::try_from(count) else { return Errno::EINVAL.into() };
-    for index in 0..u64::from(count.unsigned_abs()) {
+    let [command, array, count, x3, x4] = call.args;
+    // An unsigned int in Xen, which refuses what is negative as an int.
+    let count = count as u32;
+    if count > i32::MAX as u32 {
+        return Errno::EINVAL.into();
+    }
+    for index in 0..u64::from(count) {
         let address = match guest::element::<T>(GuestVa(array), index) {
             Ok(address) => address,
             Err(errno) => return errno.into(),
         };
         if index > 0 && call.preempt_pending() {
-            let left = u64::from(count.unsigned_abs()).saturating_sub(index);
-            return call.proceed([command, address.0, left, 0, 0]);
+            let left = u64::from(count).saturating_sub(index);
+            return call.proceed([command, address.0, left, x3, x4]);
         }
         let result = guest::read(call.monitor, address);
         if let Err(errno) = result.and_then(|request| operation(call, &request, address)) {
@@ -76,12 +79,12 @@ fn one<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
     operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
 ) -> Outcome {
-    if call.args[2] == 1 { each(call, operation) } else { Errno::EINVAL.into() }
+    if call.args[2] as u32 == 1 { each(call, operation) } else { Errno::EINVAL.into() }
 }
 
 /// Writes a field of the structure at `address`.
 #[inline]
-fn put<T: IntoBytes + Immutable>(
+fn put<T: IntoBytes + Immutable + core::marker::Copy>(
     call: &Call<'_>,
     address: GuestVa,
     offset: usize,

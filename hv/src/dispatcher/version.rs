@@ -45,15 +45,16 @@ pub fn xen_version(call: &mut Call<'_>) -> Outcome {
 }
 
 fn get_features(call: &mut Call<'_>, argument: GuestVa) -> Result<u64, Errno> {
-    let mut info: FeatureInfo = guest::read(call.monitor, argument)?;
-    if info.submap_index != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let domain = call.domain()?;
-    let features = if domain.privileged { Features::DOM0_DIRECT } else { Features::DOMU };
-    info.submap = features.bits();
-    guest::write(call.monitor, argument, &info)?;
-    Ok(0)
+    let caller = call.caller.domain;
+    guest::update(call.monitor, argument, |monitor, info: &mut FeatureInfo| {
+        if info.submap_index != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let domain = monitor.domains.get(caller).ok_or(Errno::ESRCH)?;
+        let features = if domain.privileged { Features::DOM0_DIRECT } else { Features::DOMU };
+        info.submap = features.bits();
+        Ok(0)
+    })
 }
 
 /// Copies out a text, padded with NULs to `N` bytes.

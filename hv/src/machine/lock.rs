@@ -1,12 +1,14 @@
 //! The monitor's locks and their order.
 //!
 //! A CPU takes locks in the order of `Level` only, each level once; debug builds check it. No
-//! lock is held while its holder waits for anything else. Fair (ticket) locks, so that no CPU
-//! starves.
+//! lock is held while its holder waits for anything else. Locks are fair, so that no CPU starves:
+//! each comer draws a ticket and waits until it is served. Both numbers are in one word, so that
+//! taking a free lock is one atomic step and giving it back is a store: every trap pays for both.
 
+use core::cell::UnsafeCell;
+use core::fmt;
 use core::ops::{Deref, DerefMut};
-
-use spin::mutex::{TicketMutex, TicketMutexGuard};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 use super::percpu;
 
@@ -22,37 +24,47 @@ pub enum Level {
 }
 
 /// A value that one CPU at a time may touch.
-#[derive(Debug)]
 pub struct Lock<T> {
     level: Level,
-    inner: TicketMutex<T>,
+    tickets: Tickets,
+    value: UnsafeCell<T>,
 }
+
+// SAFETY: whoever reaches the value holds the lock, hence is alone.
+unsafe impl<T: Send> Sync for Lock<T> {}
 
 /// The right to touch it, until dropped.
 #[derive(Debug)]
 pub struct Guard<'a, T> {
-    level: Level,
-    inner: TicketMutexGuard<'a, T>,
+    lock: &'a Lock<T>,
 }
 
 impl<T> Lock<T> {
     /// A lock of that level around a value.
     pub const fn new(level: Level, value: T) -> Lock<T> {
-        Lock { level, inner: TicketMutex::new(value) }
+        Lock { level, tickets: Tickets::new(), value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock. Debug builds panic when the order is violated.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
         note_taken(self.level);
-        Guard { level: self.level, inner: self.inner.lock() }
+        self.tickets.take();
+        Guard { lock: self }
     }
 
     /// Takes the lock if it is free.
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        let inner = self.inner.try_lock()?;
-        note_taken(self.level);
-        Some(Guard { level: self.level, inner })
+        self.tickets.try_take().then(|| {
+            note_taken(self.level);
+            Guard { lock: self }
+        })
+    }
+}
+
+impl<T> fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").field("level", &self.level).finish_non_exhaustive()
     }
 }
 
@@ -61,21 +73,83 @@ impl<T> Deref for Guard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.inner
+        // SAFETY: a guard exists only while its maker holds the lock.
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.inner
+        // SAFETY: as above, and there is one guard.
+        unsafe { &mut *self.lock.value.get() }
     }
 }
 
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        note_released(self.level);
+        self.lock.tickets.serve_next();
+        note_released(self.lock.level);
+    }
+}
+
+/// The next ticket to be drawn in the upper half, the one that is served in the lower half.
+#[repr(C, align(4))]
+struct Tickets(UnsafeCell<[AtomicU16; 2]>);
+
+const SERVED: usize = if cfg!(target_endian = "little") { 0 } else { 1 };
+const DRAWN_SHIFT: u32 = 16;
+
+impl Tickets {
+    const fn new() -> Tickets {
+        Tickets(UnsafeCell::new([AtomicU16::new(0), AtomicU16::new(0)]))
+    }
+
+    /// Both numbers at once.
+    #[inline(always)]
+    fn both(&self) -> &AtomicU32 {
+        // SAFETY: the pair is aligned as a word, and all accesses to it are atomic.
+        unsafe { AtomicU32::from_ptr(self.0.get().cast()) }
+    }
+
+    /// The number that is served.
+    #[inline(always)]
+    fn served(&self) -> &AtomicU16 {
+        // SAFETY: all accesses are atomic.
+        unsafe { &(*self.0.get())[SERVED] }
+    }
+
+    #[inline(always)]
+    fn take(&self) {
+        let before = self.both().fetch_add(1 << DRAWN_SHIFT, Ordering::Acquire);
+        let ticket = (before >> DRAWN_SHIFT) as u16;
+        if before as u16 != ticket {
+            self.wait_for(ticket);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for(&self, ticket: u16) {
+        while self.served().load(Ordering::Acquire) != ticket {
+            core::hint::spin_loop();
+        }
+    }
+
+    fn try_take(&self) -> bool {
+        let now = self.both().load(Ordering::Relaxed);
+        let free = (now >> DRAWN_SHIFT) as u16 == now as u16;
+        let taken = now.wrapping_add(1 << DRAWN_SHIFT);
+        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+        free && self.both().compare_exchange(now, taken, success, failure).is_ok()
+    }
+
+    #[inline(always)]
+    fn serve_next(&self) {
+        // Only the holder writes this half.
+        let next = self.served().load(Ordering::Relaxed).wrapping_add(1);
+        self.served().store(next, Ordering::Release);
     }
 }
 
@@ -130,5 +204,16 @@ mod tests {
         assert!(lock.try_lock().is_none());
         drop(held);
         assert!(lock.try_lock().is_some());
+    }
+
+    #[test]
+    fn threads_take_turns() {
+        let lock = Lock::new(Level::Monitor, 0u64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50_000).for_each(|_| *lock.lock() += 1));
+            }
+        });
+        assert_eq!(*lock.lock(), 200_000);
     }
 }

@@ -8,6 +8,7 @@
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use abi::PAGE_SIZE;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::types::Mfn;
 
@@ -77,6 +78,29 @@ impl RamFrame {
         // SAFETY: the frame is mapped RAM; a guest that still writes it races with raw stores,
         // of which the monitor reads nothing back.
         unsafe { core::ptr::write_bytes(self.pointer(), 0, PAGE_SIZE) }
+    }
+
+    /// Reads a value that lies at an offset aligned for it, in accesses of that alignment; `None`
+    /// if the offset is not so aligned or the value leaves the frame.
+    #[inline(always)]
+    pub fn read_aligned<T: FromBytes>(self, offset: usize) -> Option<T> {
+        if !offset.is_multiple_of(align_of::<T>()) || !in_frame(offset, size_of::<T>()) {
+            return None;
+        }
+        // SAFETY: the range is inside mapped RAM and aligned, and any bytes are a `T`. A guest may
+        // write meanwhile: any mixture of bytes is acceptable, because it is copied once.
+        Some(unsafe { self.pointer().add(offset).cast::<T>().read_volatile() })
+    }
+
+    /// Writes a value at an offset aligned for it; false if it is not, or would leave the frame.
+    #[inline(always)]
+    pub fn write_aligned<T: IntoBytes + Immutable + Copy>(self, offset: usize, value: &T) -> bool {
+        if !offset.is_multiple_of(align_of::<T>()) || !in_frame(offset, size_of::<T>()) {
+            return false;
+        }
+        // SAFETY: as for `read_aligned`, the other way round.
+        unsafe { self.pointer().add(offset).cast::<T>().write_volatile(*value) };
+        true
     }
 
     /// Copies bytes out. The range must lie inside the frame.

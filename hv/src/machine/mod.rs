@@ -24,4 +24,4 @@ pub mod timer;
 pub mod tlb;
 pub mod translate;
 pub mod uart;
-mod vectors;
+pub mod vectors;

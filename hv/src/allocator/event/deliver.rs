@@ -15,7 +15,7 @@ const _: () = assert!(MAX_VCPUS <= u8::BITS as usize, "pollers has a bit for eac
 impl Monitor {
     /// Sends an event on a port of `sender`. Without a peer it goes nowhere. `EINVAL` if the port
     /// is not one to send on.
-    #[inline]
+    #[inline(always)]
     pub fn event_send(&mut self, sender: DomId, port: Port) -> Result<(), Errno> {
         let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
         match domain.events.channel(port).ok_or(Errno::EINVAL)?.binding {
@@ -29,7 +29,7 @@ impl Monitor {
 
     /// Makes a port of `receiver` pending. If it is so already, that is all: whoever made it so
     /// has announced it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn raise_event(&mut self, receiver: DomId, port: Port) {
         let Some(domain) = self.domains.get(receiver) else { return };
         let Some(channel) = domain.events.channel(port) else { return };

@@ -219,7 +219,7 @@ fn a_dying_granter_lets_nobody_in() {
 
 #[test]
 fn copies_go_between_granted_and_own_frames() {
-    let mut world = World::new();
+    let world = World::new();
     let [a, b, c] = world.domains;
     world.grant(a, 9, b, 1, Read);
     world.grant(c, 9, b, 2, Write);
@@ -245,7 +245,7 @@ fn copies_go_between_granted_and_own_frames() {
 
 #[test]
 fn copies_that_must_not_happen() {
-    let mut world = World::new();
+    let world = World::new();
     let [a, b, c] = world.domains;
     world.grant(a, 9, b, 1, Read);
     world.grant(a, 10, c, 1, Write);
@@ -344,14 +344,14 @@ fn a_granter_that_never_stops_writing() {
             let mut round = 0u32;
             while !stop.load(Relaxed) {
                 round = round.wrapping_add(1);
-                let to = if round % 3 == 0 { c } else { b };
+                let to = if round.is_multiple_of(3) { c } else { b };
                 table.u32(72).store(u32::from(to.0) << 16 | (round % 32), SeqCst);
                 table.u32(76).store(round % 6, SeqCst);
             }
         });
         for round in 0..20_000u64 {
             let gfn = WINDOW + round % 8;
-            let access = if round % 2 == 0 { Read } else { Write };
+            let access = if round.is_multiple_of(2) { Read } else { Write };
             if let Ok(mapped) = world.map(b, a, 9, access, gfn) {
                 assert!(frames.contains(&mapped.mfn));
                 assert_eq!(world.unmap(b, mapped.handle, gfn), Ok(()));
