@@ -33,7 +33,6 @@ fn start(environment: &'static Environment) -> Result<(Toolstack, Client), Start
     let store_server = store::Server::new();
     let store = connect(&store_server)?;
     block::disks::discover(environment);
-    block::disks::discover(environment);
     block::spawn_backend_watcher(store.clone());
     let services = Services {
         ramdisk: open_ramdisk(environment),

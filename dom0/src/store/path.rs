@@ -1,7 +1,6 @@
 //! Names of nodes: absolute, validated paths, and what a client may write instead of one.
 
-use alloc::{format, rc::Rc, string::String};
-use core::fmt;
+use alloc::{format, rc::Rc};
 
 use abi::{
     DomId, Errno,
@@ -95,18 +94,6 @@ fn is_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'@'))
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<&Path> for String {
-    fn from(path: &Path) -> String {
-        path.0.as_ref().into()
-    }
 }
 
 #[cfg(test)]

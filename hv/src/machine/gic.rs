@@ -4,7 +4,7 @@
 
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arm_gic::gicv3::GicV3;
 use arm_gic::{IntId, Trigger as GicTrigger, UniqueMmioPointer};
@@ -90,6 +90,9 @@ static GIC: Lock<Option<GicV3<'static>>> = Lock::new(Level::Interrupts, None);
 /// Affinities of the CPUs, in their order, for routing and software-generated interrupts.
 static AFFINITIES: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
+/// Whether a CPU takes interrupts already: before, a signal would be an undefined instruction.
+static STARTED: AtomicBool = AtomicBool::new(false);
+
 fn affinity(cpu: CpuId) -> u64 {
     AFFINITIES.get(cpu.0).map_or(0, |affinity| affinity.load(Ordering::Relaxed))
 }
@@ -127,6 +130,7 @@ pub fn init_cpu(cpu: CpuId) -> Result<(), GicError> {
     write_register!("icc_ctlr_el1", EOI_MODE_SPLIT);
     ICC_IGRPEN1_EL1.set(1);
     synchronize();
+    STARTED.store(true, Ordering::Relaxed);
     (0..=SGI_STOP).try_for_each(|n| enable_private(cpu, Intid(n)))
 }
 
@@ -205,6 +209,9 @@ pub fn send_sgi(cpu: CpuId, n: u8) {
 /// Stops all other CPUs for good: each as soon as it acknowledges an interrupt.
 pub fn stop_others() {
     const ALL_BUT_SELF: u64 = 1 << 40;
+    if !STARTED.load(Ordering::Relaxed) {
+        return;
+    }
     ICC_SGI1R_EL1.set(ALL_BUT_SELF | sgi_value(0, SGI_STOP));
     synchronize();
 }

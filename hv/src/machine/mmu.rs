@@ -187,6 +187,8 @@ impl Control {
 
 #[cfg(test)]
 mod tests {
+    use core::slice;
+
     use super::*;
 
     const IMAGE: Range<u64> = 0x4020_0000..0x4030_0000;
@@ -211,7 +213,8 @@ mod tests {
             symbols: 0..0,
         };
         let uart = 0x0900_0000..0x0900_1000;
-        let root = tables(&image, &[0x4000_0000..0x6000_0000], &[uart]).expect("tables");
+        let memory = 0x4000_0000..0x6000_0000;
+        let root = tables(&image, slice::from_ref(&memory), &[uart]).expect("tables");
         let code = rights_at(&root, image.code.end - 1);
         assert!(code.contains(El23Attributes::READ_ONLY) && !code.contains(El23Attributes::XN));
         for constant in [image.constants.start, image.constants.end - 1] {

@@ -130,7 +130,7 @@ impl Iterator for Frames {
         // monitor's own memory.
         let image = boot::image().all;
         let inside = image.start <= self.0 && self.0 <= image.end - 16;
-        if !inside || self.0 % 16 != 0 {
+        if !inside || !self.0.is_multiple_of(16) {
             return None;
         }
         let record: *const [u64; 2] = core::ptr::with_exposed_provenance(self.0 as usize);
@@ -139,8 +139,9 @@ impl Iterator for Frames {
         let [next, return_address] = unsafe { record.read_volatile() };
         // A stack grows downwards: callers lie above.
         self.0 = if next > self.0 { next } else { 0 };
-        // The call, not what comes after it: that may be another function's start.
-        return_address.checked_sub(4)
+        // The outermost frame returns to the vectors or to boot: no call of ours.
+        // Else the call, not what comes after it: that may be another function's start.
+        if next == 0 { None } else { return_address.checked_sub(4) }
     }
 }
 

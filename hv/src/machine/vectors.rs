@@ -25,8 +25,6 @@ pub const HYPERCALL_TABLE_SIZE: usize = 64;
 
 #[cfg(target_os = "none")]
 unsafe extern "C" {
-    /// The vector table, for VBAR_EL2.
-    pub(super) safe static vectors: u8;
     /// Restores everything the vectors save, and continues the guest.
     pub(super) fn enter_guest(context: *mut Context) -> !;
     /// Stores q0 to q31, FPCR and FPSR.

@@ -2,6 +2,7 @@
 
 use core::future::poll_fn;
 use core::pin::pin;
+use core::task::Poll;
 
 use abi::Errno;
 use abi::xenstore::RING_SIZE;
@@ -31,10 +32,12 @@ async fn serve(
             channel.notify();
             continue;
         }
-        let more = pin!(poll_fn(|context| match ring.is_connected() {
-            true => session.borrow_mut().poll_outgoing(context),
-            // Nothing can be sent until the event that says that the store is back.
-            false => core::task::Poll::Pending,
+        // What could not be sent now waits for the event that says that there is room again, or
+        // that the store is back.
+        let stalled = !ring.is_connected() || !session.borrow().outgoing().is_empty();
+        let more = pin!(poll_fn(|context| match stalled {
+            true => Poll::Pending,
+            false => session.borrow_mut().poll_outgoing(context),
         }));
         select(pin!(channel.wait()), more).await;
     }

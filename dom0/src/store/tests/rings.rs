@@ -74,7 +74,7 @@ fn clients_use_the_store_over_their_rings() {
         assert_eq!(watch.next().await, "/local/domain/3/device/vbd/0/state");
 
         // More than a ring holds, in both directions.
-        let long = "x".repeat(500);
+        let long = "x".repeat(2000);
         guest.write("long", &long).await.unwrap();
         assert_eq!(guest.read("long").await.unwrap(), long);
         for n in 0..300 {
