@@ -118,8 +118,9 @@ impl DomainState {
 }
 
 /// What left a domain's own code, by cause, since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct ExitCounts {
     /// Hypercalls.

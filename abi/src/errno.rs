@@ -58,7 +58,7 @@ errnos! {
     EEXIST = 17, "already exists";
     /// No such device.
     ENODEV = 19, "no such device";
-    /// Not a directory.
+    /// Is a directory.
     EISDIR = 21, "is a directory";
     /// An argument that makes no sense.
     EINVAL = 22, "invalid argument";

@@ -144,8 +144,8 @@ pub fn build(monitor: &mut Monitor, machine: &Machine) -> Result<DomId, BuildErr
     let start = ram.mfn().address();
     let ramdisk = machine.ramdisk.as_ref();
     let size = ramdisk.map(|module| module.range.end - module.range.start);
-    let layout = Layout::new(start..start + mib * MIB, header, size)
-        .ok_or(BuildError::TooSmall(mib))?;
+    let layout =
+        Layout::new(start..start + mib * MIB, header, size).ok_or(BuildError::TooSmall(mib))?;
     copy_module(kernel, layout.entry);
     if let (Some(module), Some(to)) = (ramdisk, &layout.ramdisk) {
         copy_module(module, to.start);

@@ -105,7 +105,8 @@ fn slice() -> Ticks {
 fn free_ranges(machine: &Machine) -> heapless::Vec<RamRange, 32> {
     let mut ranges = heapless::Vec::new();
     for range in machine.free_memory() {
-        let (start, end) = (Mfn(range.start.div_ceil(abi::PAGE_SIZE as u64)), Mfn::containing(range.end));
+        let (start, end) =
+            (Mfn(range.start.div_ceil(abi::PAGE_SIZE as u64)), Mfn::containing(range.end));
         // SAFETY: the device tree says that it is RAM, and `free_memory` that nothing is in it.
         let usable = start < end && ranges.push(unsafe { RamRange::new(start, end) }).is_ok();
         if !usable {

@@ -9,7 +9,6 @@
 extern crate alloc;
 
 use alloc::vec;
-use core::fmt::Write;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use pv_guest_kernel::abi::Errno;

@@ -15,7 +15,7 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Creates a guest that runs until it is told to end.
 fn idler(name: &str) -> String {
-    format!("xl create hello name={name} kernel=hostile cmdline=idle")
+    format!("xl create hello name={name} cmdline=sleep=1000")
 }
 
 fn destroy_in_flight(shell: &mut Shell, _: &Stage) -> Result<()> {
@@ -35,26 +35,23 @@ fn destroy_in_flight(shell: &mut Shell, _: &Stage) -> Result<()> {
 }
 
 fn pause(shell: &mut Shell, _: &Stage) -> Result<()> {
-    shell.succeeds(&idler("ticker"))?;
-    shell.succeeds("xl pause ticker")?;
-    let state = shell.state("ticker")?.unwrap_or_default();
+    shell.succeeds("xl create hello name=sleeper cmdline=sleep=1")?;
+    shell.succeeds("xl pause sleeper")?;
+    // Longer than it wants to live.
+    shell.session().wait(Duration::from_secs(3))?;
+    let state = shell.state("sleeper")?.unwrap_or_default();
     ensure!(state.contains('p'), "paused, its state is {state}");
-    shell.succeeds("xl unpause ticker")?;
-    let state = shell.state("ticker")?.unwrap_or_default();
-    ensure!(!state.contains('p'), "unpaused, its state is {state}");
-    shell.session().begin("xl console ticker")?;
-    // Both at a rate of several a second: it runs again.
-    shell.session().wait_for_text("tick 10")?;
-    // Ctrl-] leaves the console.
-    shell.session().type_bytes(b"\x1d", "Ctrl-]")?;
-    shell.session().finish("xl console ticker")?;
-    shell.succeeds("xl destroy ticker")?;
-    shell.wait_until_gone("ticker")
+    shell.succeeds("xl unpause sleeper")?;
+    shell.wait_until_gone("sleeper")
 }
 
 fn shutdown(shell: &mut Shell, _: &Stage) -> Result<()> {
     let before = shell.free_frames()?;
     shell.succeeds(&idler("polite"))?;
+    // It has to be up before it can be asked.
+    shell.session().begin("xl console polite")?;
+    shell.session().wait_for_text("sleeping")?;
+    shell.leave_console("xl console polite")?;
     shell.succeeds("xl shutdown polite")?;
     shell.wait_until_gone("polite")?;
     let after = shell.free_frames()?;

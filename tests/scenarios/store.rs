@@ -19,7 +19,7 @@ fn read_and_write(shell: &mut Shell, _: &Stage) -> Result<()> {
 }
 
 fn entries_of_a_guest(shell: &mut Shell, _: &Stage) -> Result<()> {
-    shell.succeeds("xl create hello name=stored kernel=hostile cmdline=idle")?;
+    shell.succeeds("xl create hello name=stored cmdline=sleep=1000")?;
     let tree = shell.succeeds("xenstore-ls /local/domain")?;
     ensure!(tree.contains("stored"), "no entry of the guest in: {tree}");
     shell.succeeds("xl destroy stored")?;

@@ -6,4 +6,4 @@ mod scenario;
 mod shell;
 
 pub use scenario::{Scenario, Stage};
-pub use shell::Shell;
+pub use shell::{Counters, Shell};

@@ -18,6 +18,8 @@ pub struct Shell {
 /// What the counters of a domain say (`xl counters`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counters {
+    /// Events delivered.
+    pub events: u64,
     /// Emulated register accesses.
     pub mmio: u64,
     /// Trapped system registers.
@@ -75,6 +77,17 @@ impl Shell {
         Ok(())
     }
 
+    /// Leaves the guest's console that `command` has attached.
+    ///
+    /// # Errors
+    /// The command does not end.
+    pub fn leave_console(&mut self, command: &str) -> Result<()> {
+        const LEAVE: &[u8] = b"\x1d";
+        self.session.type_bytes(LEAVE, "Ctrl-]")?;
+        self.session.finish(command)?;
+        Ok(())
+    }
+
     /// Frames of memory that nobody has.
     ///
     /// # Errors
@@ -111,7 +124,7 @@ impl Shell {
         let number = |column: usize| -> Result<u64> {
             Ok(row.get(column).context("a column is missing")?.parse()?)
         };
-        Ok(Counters { mmio: number(3)?, system_registers: number(4)? })
+        Ok(Counters { events: number(8)?, mmio: number(3)?, system_registers: number(4)? })
     }
 
     /// Waits until the domain is gone.

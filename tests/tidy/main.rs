@@ -62,7 +62,6 @@ fn nothing_that_a_guest_reaches_can_panic() {
         ("build.rs", None),
         ("hv/src/main.rs", None),
         ("hv/src/machine/power.rs", Some("the machine was")),
-        ("hv/src/dispatcher/mod.rs", Some("before the monitor was installed")),
         ("hv/src/dispatcher/sched.rs", Some("dom0 crashed")),
         ("pv-guest-kernel/src/start.rs", None),
         ("pv-guest-kernel/src/machine/host.rs", None),

@@ -26,8 +26,9 @@ impl Source {
     /// `#[cfg(test)]` at the end of one.
     pub fn code_that_ships(&self) -> impl Iterator<Item = (usize, &str)> {
         let file_name = Path::new(&self.path).file_name().unwrap_or_default();
+        const TEST_FILES: [&str; 3] = ["tests.rs", "testing.rs", "fake.rs"];
         let tests =
-            file_name == "tests.rs" || file_name == "testing.rs" || self.path.contains("/tests/");
+            TEST_FILES.iter().any(|name| file_name == *name) || self.path.contains("/tests/");
         let lines = self.lines().enumerate().map(|(index, line)| (index + 1, line));
         let ships = lines.take_while(move |(_, line)| !tests && !begins_tests(line));
         let mut module = false;
@@ -41,7 +42,7 @@ impl Source {
 
 /// Whether `line` begins a module of tests that goes on to the file's end.
 fn begins_tests(line: &str) -> bool {
-    line.starts_with("mod tests {")
+    line.starts_with("mod tests {") || line.starts_with("pub(super) mod tests {")
 }
 
 /// `line` without its comment and without what stands in its string literals.

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// A quote that was opened and not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a {0} is opened and not closed")]
+#[error("the quote {0} is not closed")]
 pub struct UnclosedQuote(char);
 
 /// The words of `line`. `'...'` takes everything as it is; in `"..."` and outside of quotes a

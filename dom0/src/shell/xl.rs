@@ -103,12 +103,13 @@ fn only(arguments: &[String]) -> Result<&str, Failure> {
     }
 }
 
-/// Takes a flag from the front of the arguments.
-fn flag<'a>(arguments: &'a [String], flag: &str) -> Result<(bool, &'a [String]), Failure> {
-    match arguments.split_first() {
-        Some((first, rest)) if first == flag => Ok((true, rest)),
-        Some((first, _)) if first.starts_with('-') => Err(Failure::Usage),
-        _ => Ok((false, arguments)),
+/// Whether `flag` is among the arguments, and the others. It may stand anywhere, as with xl.
+fn take_flag(arguments: &[String], flag: &str) -> Result<(bool, Vec<String>), Failure> {
+    let (flags, others): (Vec<String>, Vec<String>) =
+        arguments.iter().cloned().partition(|argument| argument.starts_with('-'));
+    match flags.iter().all(|other| other == flag) {
+        true => Ok((!flags.is_empty(), others)),
+        false => Err(Failure::Usage),
     }
 }
 
@@ -122,7 +123,7 @@ fn list(session: &Session, arguments: &[String]) -> Result<(), Failure> {
 }
 
 async fn create(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
-    let (attach_console, arguments) = flag(arguments, "-c")?;
+    let (attach_console, arguments) = take_flag(arguments, "-c")?;
     let (file, overrides) = arguments.split_first().ok_or(Failure::Usage)?;
     let overrides: Result<Vec<_>, _> = overrides.iter().map(|text| Override::parse(text)).collect();
     let id = session.toolstack.create(file, &overrides?).await?;
@@ -137,8 +138,8 @@ async fn destroy(session: &mut Session, arguments: &[String]) -> Result<(), Fail
 }
 
 async fn shutdown(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
-    let (wait, arguments) = flag(arguments, "-w")?;
-    let ended = session.toolstack.shutdown(only(arguments)?).await?;
+    let (wait, arguments) = take_flag(arguments, "-w")?;
+    let ended = session.toolstack.shutdown(only(&arguments)?).await?;
     if wait {
         ended.wait().await;
     }
@@ -194,4 +195,19 @@ fn counters(session: &Session, arguments: &[String]) -> Result<(), Failure> {
     };
     print!("{}", report::counters(&domains));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_may_stand_anywhere() {
+        let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
+        for text in ["-c hello a=b", "hello -c a=b", "hello a=b -c"] {
+            assert_eq!(take_flag(&words(text), "-c").unwrap(), (true, words("hello a=b")));
+        }
+        assert_eq!(take_flag(&words("hello"), "-c").unwrap(), (false, words("hello")));
+        assert_eq!(take_flag(&words("hello -x"), "-c"), Err(Failure::Usage));
+    }
 }

@@ -38,7 +38,7 @@ impl Path {
         if text.len() > RELATIVE_PATH_MAX {
             return Err(Errno::E2BIG);
         }
-        Path::absolute(&format!("{}/{text}", Path::of_domain(client)))
+        Path::absolute(&format!("{}/{text}", Path::of_domain(client).as_str()))
     }
 
     fn absolute(text: &str) -> Result<Path, Errno> {

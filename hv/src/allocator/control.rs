@@ -57,14 +57,9 @@ impl Monitor {
 
     /// Notes where a vCPU's `vcpu_info` lies: at `offset` of a frame of its domain's own RAM, which
     /// is held from now on. Once for each vCPU. What was pending goes along.
-    pub fn register_vcpu_info(
-        &mut self,
-        key: VcpuKey,
-        gfn: Gfn,
-        offset: u32,
-    ) -> Result<(), Errno> {
+    pub fn register_vcpu_info(&mut self, key: VcpuKey, gfn: Gfn, offset: u32) -> Result<(), Errno> {
         let offset = offset as usize;
-        if offset % 8 != 0 || offset > PAGE_SIZE - VCPU_INFO_SIZE {
+        if !offset.is_multiple_of(8) || offset > PAGE_SIZE - VCPU_INFO_SIZE {
             return Err(Errno::EINVAL);
         }
         let vcpu = self.domains.get(key.domain).and_then(|domain| domain.vcpu(key.vcpu));

@@ -5,8 +5,8 @@
 //! out again by [`FramePool::ram`]: the box is the only way to it.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut, Range};
+use core::ptr::NonNull;
 
 use abi::{DomId, PAGE_SIZE};
 
@@ -18,9 +18,12 @@ use crate::types::Mfn;
 /// dropping a box loses them.
 #[must_use = "a dropped box loses its frames"]
 pub struct FrameBox<T> {
-    frame: RamFrame,
-    value: PhantomData<T>,
+    // Not a frame number: an optional box is then one word, and following it one instruction.
+    value: NonNull<T>,
 }
+
+// SAFETY: a box is the only way to its value, as `Box` is.
+unsafe impl<T: Send> Send for FrameBox<T> {}
 
 impl<T> FrameBox<T> {
     /// log2 of the frames that one value takes.
@@ -32,16 +35,23 @@ impl<T> FrameBox<T> {
     /// Moves `value` into frames that are charged to `owner`'s overhead.
     pub fn new(pool: &mut FramePool, owner: DomId, value: T) -> Result<Self, OutOfFrames> {
         let frame = pool.allocate(owner, Kind::Private, Self::ORDER)?;
+        let pointer = NonNull::new(frame.pointer().cast::<T>()).ok_or(OutOfFrames::PoolEmpty)?;
         // SAFETY: the frames are ours alone (see the module), large and aligned enough (`ORDER`).
-        unsafe { frame.pointer().cast::<T>().write(value) };
-        Ok(FrameBox { frame, value: PhantomData })
+        unsafe { pointer.write(value) };
+        Ok(FrameBox { value: pointer })
+    }
+
+    /// The first of its frames.
+    fn frame(&self) -> RamFrame {
+        // SAFETY: `new` got it from the pool.
+        unsafe { vouched(Mfn::containing(self.value.as_ptr().expose_provenance() as u64)) }
     }
 
     /// Takes the value out and gives its frames back.
     pub fn free(self, pool: &mut FramePool) -> T {
         // SAFETY: the value was written by `new`; `self` is consumed, so it is read out once.
-        let value = unsafe { self.frame.pointer().cast::<T>().read() };
-        pool.release_block(self.frame, Self::ORDER);
+        let value = unsafe { self.value.read() };
+        pool.release_block(self.frame(), Self::ORDER);
         value
     }
 }
@@ -51,14 +61,14 @@ impl<T> Deref for FrameBox<T> {
 
     fn deref(&self) -> &T {
         // SAFETY: `new` wrote a value, and only this box leads to it.
-        unsafe { &*self.frame.pointer().cast::<T>() }
+        unsafe { self.value.as_ref() }
     }
 }
 
 impl<T> DerefMut for FrameBox<T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as for `deref`; `&mut self` makes the access exclusive.
-        unsafe { &mut *self.frame.pointer().cast::<T>() }
+        unsafe { self.value.as_mut() }
     }
 }
 

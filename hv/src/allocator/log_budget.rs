@@ -35,6 +35,12 @@ impl LogBudget {
     }
 }
 
+impl Default for LogBudget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,7 +55,11 @@ impl Call<'_> {
 
     /// The right to act on other domains, if the caller has it.
     pub fn privileged(&mut self) -> Result<Privileged, Errno> {
-        if self.domain()?.privileged { Ok(Privileged::granted_by_dispatcher()) } else { Err(Errno::EPERM) }
+        if self.domain()?.privileged {
+            Ok(Privileged::granted_by_dispatcher())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
     /// The domain that an argument names: the caller itself, or another one for a privileged

@@ -1,7 +1,7 @@
 //! `console_io`: the UART for the privileged domain, the monitor's log for the others.
 
-use abi::console::Command;
 use abi::Errno;
+use abi::console::Command;
 
 use super::call::{Call, Outcome};
 use crate::guest;

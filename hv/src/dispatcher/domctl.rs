@@ -84,11 +84,7 @@ fn create(
 }
 
 /// Destroys in steps. The hypercall executes again after each interrupt until all is done.
-fn destroy(
-    call: &mut Call<'_>,
-    privileged: Privileged,
-    domain: DomId,
-) -> Result<Outcome, Errno> {
+fn destroy(call: &mut Call<'_>, privileged: Privileged, domain: DomId) -> Result<Outcome, Errno> {
     not_the_caller(call, domain)?;
     loop {
         match call.monitor.destroy_step(privileged, domain)? {

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::machine::context::{self, Context};
 use crate::machine::percpu;
-use crate::types::GuestVa;
 use crate::machine::vectors::HYPERCALL_TABLE_SIZE as TABLE_SIZE;
+use crate::types::GuestVa;
 
 /// What does a hypercall's work. The monitor's lock is held.
 type Handler = fn(&mut Call<'_>) -> Outcome;

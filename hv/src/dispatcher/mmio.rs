@@ -1,8 +1,8 @@
 //! Accesses to guest-physical addresses at which no memory is: those that belong to the virtual
 //! interrupt controller are performed, the others are answered with an abort.
 
-use super::{LoadedListRegisters, monitor, settle};
 use super::trap::{Next, Trap, skip_instruction};
+use super::{LoadedListRegisters, monitor, settle};
 use crate::allocator::domain::Domain;
 use crate::interpreter::exception::{DataAbort, Fault};
 use crate::interpreter::redistributor::{self, Identity};
@@ -69,10 +69,13 @@ enum Device {
 pub(super) fn data_abort(trap: &mut Trap<'_>, iss: u64) -> Next {
     let address = Ipa(context::fault_page().0 | context::far() & 0xFFF);
     let abort = Next::Take(Fault::DataAbort(DataAbort::from_bits_truncate(iss)));
-    let Some(access) = Access::decode(iss) else { return abort };
-    let value = trap.register(access.register);
     let mut monitor = monitor();
     let Some(domain) = monitor.domains.get_mut(trap.caller.domain) else { return abort };
+    if is_mapped(domain, address, iss) {
+        return Next::Resume;
+    }
+    let Some(access) = Access::decode(iss) else { return abort };
+    let value = trap.register(access.register);
     let Some(device) = find(domain, address) else { return abort };
     if access.is_write {
         write(domain, trap.caller, &device, access.width, access.width.truncate(value));
@@ -88,6 +91,15 @@ pub(super) fn data_abort(trap: &mut Trap<'_>, iss: u64) -> Next {
     }
     skip_instruction();
     Next::Resume
+}
+
+/// Whether the address has been mapped by now: another CPU that changes a mapping first breaks it
+/// for a moment (Arm ARM D8.16.1, break-before-make), and this access fell into that moment.
+pub(super) fn is_mapped(domain: &Domain, address: Ipa, iss: u64) -> bool {
+    const STATUS_TYPE: u64 = 0b11_1100;
+    const TRANSLATION_FAULT: u64 = 0b00_0100;
+    iss & STATUS_TYPE == TRANSLATION_FAULT
+        && domain.stage2.lookup(abi::Gfn::containing(address.0)).is_some()
 }
 
 /// What is at an address.

@@ -15,8 +15,8 @@ mod interrupt;
 mod memory;
 mod mmio;
 mod multicall;
-mod schedule;
 mod sched;
+mod schedule;
 mod sysctl;
 mod trap;
 mod vcpu;
@@ -27,13 +27,15 @@ use spin::Once;
 use crate::allocator::Monitor;
 use crate::allocator::interrupt::ListRegisters;
 use crate::allocator::scheduler::CpuSet;
-use crate::machine::list_register::{self, ListRegister, Request};
 use crate::machine::gic::{self, Intid};
+use crate::machine::list_register::{self, ListRegister, Request};
 use crate::machine::lock::{Guard, Level, Lock};
 use crate::machine::percpu;
 use crate::types::VcpuKey;
 
-pub use schedule::{enter_first, start_vcpu};
+#[cfg(target_os = "none")]
+pub use schedule::enter_first;
+pub use schedule::start_vcpu;
 
 /// Everything that the monitor knows, under its one lock.
 static MONITOR: Lock<Monitor> = Lock::new(Level::Monitor, Monitor::new());

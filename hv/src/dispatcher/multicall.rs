@@ -44,11 +44,12 @@ enum Step {
 fn one(call: &mut Call<'_>, entries: GuestVa, index: u64) -> Result<Step, Errno> {
     let mut entry: MulticallEntry = guest::read_element(call.monitor, entries, index)?;
     let [a0, a1, a2, a3, a4, _] = entry.args;
-    let mut inner =
-        Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4] };
+    let mut inner = Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4] };
     let outcome = match handler(entry.op) {
         // A multicall within a multicall would nest without bound.
-        Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => function(&mut inner),
+        Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => {
+            function(&mut inner)
+        }
         _ => Errno::ENOSYS.into(),
     };
     let step = match outcome {

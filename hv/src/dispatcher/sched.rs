@@ -79,8 +79,7 @@ fn poll(call: &mut Call<'_>, argument: GuestVa) -> Result<Outcome, Errno> {
     }
     let mut polling = Polling::Any;
     for index in 0..poll.nr_ports {
-        let port: Port =
-            guest::read_element(call.monitor, GuestVa(poll.ports), u64::from(index))?;
+        let port: Port = guest::read_element(call.monitor, GuestVa(poll.ports), u64::from(index))?;
         if call.monitor.event_pending(call.caller.domain, port)? {
             return Ok(Outcome::Return(0));
         }

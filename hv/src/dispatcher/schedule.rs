@@ -9,7 +9,9 @@ use zerocopy::IntoBytes;
 use super::{fill_list_registers, interrupt, monitor, settle};
 use crate::allocator::Monitor;
 use crate::guest;
-use crate::machine::context::{self, Context};
+#[cfg(target_os = "none")]
+use crate::machine::context;
+use crate::machine::context::Context;
 use crate::machine::lock::Guard;
 use crate::machine::{percpu, power, timer};
 use crate::types::{CpuId, VcpuKey};
@@ -39,6 +41,7 @@ extern "C" fn reschedule(context: &mut Context) -> *mut Context {
 }
 
 /// Enters the first vCPU on this CPU.
+#[cfg(target_os = "none")]
 pub fn enter_first() -> ! {
     let cpu = percpu::this_cpu();
     let mut monitor = monitor();

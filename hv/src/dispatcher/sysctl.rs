@@ -1,9 +1,7 @@
 //! `sysctl`: what the toolstack asks of the machine. For the privileged domain only.
 
 use abi::Errno;
-use abi::sysctl::{
-    Command, DomainInfoList, INTERFACE_VERSION, PhysInfo, ReadConsole, Sysctl,
-};
+use abi::sysctl::{Command, DomainInfoList, INTERFACE_VERSION, PhysInfo, ReadConsole, Sysctl};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};

@@ -119,8 +119,17 @@ impl Trap<'_> {
                 count(&mut exits.mmio);
                 mmio::data_abort(self, iss)
             }
-            class::INSTRUCTION_ABORT => Next::Take(Fault::InstructionAbort),
+            class::INSTRUCTION_ABORT => self.instruction_abort(iss),
             _ => Next::Take(Fault::Undefined),
+        }
+    }
+
+    fn instruction_abort(&self, iss: u64) -> Next {
+        let monitor = monitor();
+        let domain = monitor.domains.get(self.caller.domain);
+        match domain.is_some_and(|domain| mmio::is_mapped(domain, context::fault_page(), iss)) {
+            true => Next::Resume,
+            false => Next::Take(Fault::InstructionAbort),
         }
     }
 

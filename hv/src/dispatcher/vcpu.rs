@@ -33,11 +33,7 @@ fn target(call: &mut Call<'_>, vcpu: u64) -> Result<VcpuKey, Errno> {
     Ok(VcpuKey { domain: call.caller.domain, vcpu })
 }
 
-fn register_info(
-    call: &mut Call<'_>,
-    target: VcpuKey,
-    argument: GuestVa,
-) -> Result<u64, Errno> {
+fn register_info(call: &mut Call<'_>, target: VcpuKey, argument: GuestVa) -> Result<u64, Errno> {
     let place: RegisterVcpuInfo = guest::read(call.monitor, argument)?;
     call.monitor.register_vcpu_info(target, place.gfn, place.offset)?;
     call.monitor.replay_events(target);

@@ -1,9 +1,7 @@
 //! `xen_version`: what this monitor says it is.
 
 use abi::Errno;
-use abi::version::{
-    Capabilities, Command, ExtraVersion, FeatureInfo, Features, INTERFACE_VERSION,
-};
+use abi::version::{Capabilities, Command, ExtraVersion, FeatureInfo, Features, INTERFACE_VERSION};
 
 use super::call::{Call, Outcome};
 use crate::guest;

@@ -85,7 +85,11 @@ pub fn access(access: Access, value: u64) -> Effect {
         (ACTLR, true) => Effect::Value(0),
         (ACTLR, false) => Effect::Ignored,
         (register, is_read) if belongs_to_debug_or_pmu(register) => {
-            if is_read { Effect::Value(0) } else { Effect::Ignored }
+            if is_read {
+                Effect::Value(0)
+            } else {
+                Effect::Ignored
+            }
         }
         _ => Effect::Undefined,
     }
@@ -150,7 +154,8 @@ static VISIBLE: [[u64; 8]; 8] = {
 
 /// The value of an identification register for guests. Those that are not allocated read as zero.
 fn identification(crm: u8, op2: u8) -> u64 {
-    let visible = VISIBLE.get(usize::from(crm)).and_then(|registers| registers.get(usize::from(op2)));
+    let visible =
+        VISIBLE.get(usize::from(crm)).and_then(|registers| registers.get(usize::from(op2)));
     visible.map_or(0, |visible| id_registers::read(crm, op2) & visible)
 }
 

@@ -305,15 +305,6 @@ pub unsafe fn enter(context: *mut Context) -> ! {
     unsafe { super::vectors::enter_guest(context) }
 }
 
-/// Off the target there is nothing to enter.
-///
-/// # Safety
-/// None.
-#[cfg(not(target_os = "none"))]
-pub unsafe fn enter(_context: *mut Context) -> ! {
-    panic!("a guest was entered")
-}
-
 #[cfg(not(target_os = "none"))]
 impl FpState {
     fn save(&mut self) {}

@@ -84,7 +84,7 @@ impl RamFrame {
     /// if the offset is not so aligned or the value leaves the frame.
     #[inline(always)]
     pub fn read_aligned<T: FromBytes>(self, offset: usize) -> Option<T> {
-        if !offset.is_multiple_of(align_of::<T>()) || !in_frame(offset, size_of::<T>()) {
+        if !holds_aligned::<T>(offset) {
             return None;
         }
         // SAFETY: the range is inside mapped RAM and aligned, and any bytes are a `T`. A guest may
@@ -95,7 +95,7 @@ impl RamFrame {
     /// Writes a value at an offset aligned for it; false if it is not, or would leave the frame.
     #[inline(always)]
     pub fn write_aligned<T: IntoBytes + Immutable + Copy>(self, offset: usize, value: &T) -> bool {
-        if !offset.is_multiple_of(align_of::<T>()) || !in_frame(offset, size_of::<T>()) {
+        if !holds_aligned::<T>(offset) {
             return false;
         }
         // SAFETY: as for `read_aligned`, the other way round.
@@ -134,6 +134,14 @@ impl RamFrame {
         // SAFETY: both ranges are inside mapped RAM; `copy` allows them to overlap.
         unsafe { core::ptr::copy(self.pointer().add(offset), to.pointer().add(to_offset), len) }
     }
+}
+
+/// Whether an offset below the frame's size is aligned for a `T` that ends in the same frame. One
+/// that is as large as its alignment cannot do otherwise.
+#[inline(always)]
+const fn holds_aligned<T>(offset: usize) -> bool {
+    offset.is_multiple_of(align_of::<T>())
+        && (size_of::<T>() == align_of::<T>() || in_frame(offset, size_of::<T>()))
 }
 
 /// Whether `len` bytes from `offset` lie inside one frame.

@@ -28,9 +28,6 @@ pub fn attempts(border: &mut Border) {
         RemoteShutdown { dom: DomId::DOM0, reason: ShutdownReason::Crash.raw(), padding: 0 };
     let command = sched::Command::RemoteShutdown.raw();
     border.command("shut down dom0", Number::SchedOp, command, argument, &[EPERM]);
-    let mut byte = 0_u8;
-    let console = [0, 1, address(&mut byte), 0, 0];
-    border.call("the monitor's console", Number::ConsoleIo.raw(), console, &[EPERM]);
 }
 
 /// Commands of the toolstack, for dom0 and for this domain itself.

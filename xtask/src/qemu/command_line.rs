@@ -57,6 +57,7 @@ impl CommandLine<'_> {
         self.board(&mut line);
         self.console(&mut line);
         line.option("-kernel", self.monitor);
+        line.option("-append", format!("dom0_mem={}", self.layout.dom0_mib));
         line.json(
             "-device",
             &json!({

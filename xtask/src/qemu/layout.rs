@@ -23,6 +23,8 @@ pub struct Layout {
     pub kernel: Range<u64>,
     /// dom0's ramdisk.
     pub ramdisk: Range<u64>,
+    /// MiB of memory for dom0: a piece without a gap, between the device tree and the modules.
+    pub dom0_mib: u64,
 }
 
 impl Layout {
@@ -50,11 +52,13 @@ impl Layout {
         let device_tree = tree_start..tree_start + memory.device_tree_size;
         let ramdisk = below(end, ramdisk);
         let kernel = below(ramdisk.start, kernel);
+        let gap = kernel.start.saturating_sub(align_up(device_tree.end));
+        let dom0_mib = (gap / MIB).min(memory.dom0_mib);
         ensure!(
-            kernel.start >= device_tree.end && kernel.start < end,
+            dom0_mib >= memory.dom0_least_mib,
             "{mib} MiB of memory do not hold the monitor, dom0 and the ramdisk: give more with --memory"
         );
-        Ok(Layout { monitor, device_tree, kernel, ramdisk })
+        Ok(Layout { monitor, device_tree, kernel, ramdisk, dom0_mib })
     }
 }
 
@@ -102,6 +106,15 @@ mod tests {
         for (mib, address) in [(128, 0x4400_0000), (512, 0x4800_0000), (2048, 0x4800_0000)] {
             let layout = Layout::new(&memory, mib, 0x3_0000, 0x1000, 0x1000).unwrap();
             assert_eq!(layout.device_tree.start, address);
+        }
+    }
+
+    #[test]
+    fn a_small_machine_has_a_small_dom0() {
+        let memory = Virt::load().memory;
+        for (mib, dom0) in [(512, 128), (256, 120), (128, 56)] {
+            let layout = Layout::new(&memory, mib, 0x3_0000, 1 << 20, 3 << 20).unwrap();
+            assert_eq!(layout.dom0_mib, dom0);
         }
     }
 

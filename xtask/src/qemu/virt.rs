@@ -58,6 +58,10 @@ pub struct Memory {
     pub device_tree_max_offset: u64,
     /// What the device tree may take.
     pub device_tree_size: u64,
+    /// MiB that dom0 gets.
+    pub dom0_mib: u64,
+    /// MiB that it gets at least where memory is short.
+    pub dom0_least_mib: u64,
 }
 
 /// The virtio-mmio transports.
