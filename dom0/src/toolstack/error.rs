@@ -108,7 +108,7 @@ pub enum Error {
         user: String,
     },
     /// The guest does not listen.
-    #[error("domain `{name}` does not watch control/shutdown; use xl destroy")]
+    #[error("domain `{name}` does not answer control/shutdown; use xl destroy")]
     NoShutdownSupport {
         /// The domain's name.
         name: String,

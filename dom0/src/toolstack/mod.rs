@@ -2,17 +2,18 @@
 //!
 //! * [`config`], [`disk`]: what a person writes about a domain.
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
-//! * `build`, `memory`, `store_entries`: makes it.
+//! * `create`, `build`, `memory`, `store_entries`: makes it.
+//! * `control`: what one may ask of it while it runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
-//! * `devices`, [`Toolstack::dismantle`]: takes it apart, from whatever state it is in.
-//!
-//! There is one way to take a domain apart, and it serves for `xl destroy`, for a domain that has
-//! stopped and for one that could not be built to the end: so nothing is left behind by any.
+//! * `destroy`, `devices`: takes it apart, from whatever state it is in.
 
 mod build;
 pub mod config;
+mod control;
+mod create;
+mod destroy;
 mod device_tree;
-pub mod devices;
+mod devices;
 pub mod disk;
 mod domain;
 mod error;
@@ -24,7 +25,6 @@ mod store_entries;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    format,
     rc::Rc,
     string::{String, ToString},
     vec,
@@ -35,13 +35,7 @@ use core::cell::RefCell;
 use abi::{DomId, Errno, domctl::DomainInfo};
 use pv_guest_kernel::{executor, hypercall, xenstore::Client};
 
-use self::{
-    config::{DomainConfig, Override},
-    disk::{Access, DiskSpec},
-    domain::{Domain, Phase},
-    error::failed,
-    plan::Plan,
-};
+use self::{domain::Domain, error::failed};
 pub use self::{
     domain::{End, Ended, Past, Summary},
     error::Error,
@@ -80,16 +74,6 @@ struct Inner {
     past: RefCell<VecDeque<Past>>,
     /// Names of domains that are gone and will be made again in a moment.
     restarting: RefCell<BTreeSet<String>>,
-}
-
-/// The right to take a domain apart, which only one task has.
-#[derive(Debug)]
-struct Claim {
-    id: DomId,
-    config: DomainConfig,
-    ended: Rc<Ended>,
-    /// How far it was.
-    was: Phase,
 }
 
 /// What one can look at of a domain's console.
@@ -202,100 +186,6 @@ impl Toolstack {
         }
     }
 
-    /// Makes the domain that a domain file describes, with keys replaced, and lets it run.
-    ///
-    /// # Errors
-    /// Says what is wrong; nothing is left of the domain then.
-    pub async fn create(&self, file: &str, overrides: &[Override]) -> Result<DomId, Error> {
-        let ramdisk = self.ramdisk();
-        let text = ramdisk.domain_file(file).ok_or_else(|| Error::UnknownConfig {
-            name: file.to_string(),
-            known: ramdisk.domain_names().map(ToString::to_string).collect(),
-        })?;
-        let config = DomainConfig::parse(text, overrides)
-            .map_err(|error| Error::Config { file: file.to_string(), error })?;
-        self.create_from(config).await
-    }
-
-    async fn create_from(&self, config: DomainConfig) -> Result<DomId, Error> {
-        let plan = Plan::new(&config, self.ramdisk())?;
-        self.check_name(&config.name)?;
-        self.check_disks(&config)?;
-        let free_frames = free_frames()?;
-        let out_of_memory = Error::OutOfMemory { needed: config.memory, free_frames };
-        if free_frames < memory::frames(config.memory) {
-            return Err(out_of_memory);
-        }
-        let explain = |error| match error {
-            Error::Failed { errno: Errno::ENOMEM, .. } => out_of_memory.clone(),
-            other => other,
-        };
-
-        let id = build::create_empty(&config).map_err(failed("make a domain")).map_err(explain)?;
-        // From here on its name and disks are taken.
-        self.0.domains.borrow_mut().insert(id, Domain::new(config.clone()));
-        match self.build_and_start(id, &config, &plan).await {
-            Ok(()) => Ok(id),
-            Err(error) => {
-                if let Some(claim) = self.claim(id) {
-                    self.dismantle(claim, End::Destroyed).await;
-                }
-                Err(explain(error))
-            }
-        }
-    }
-
-    async fn build_and_start(
-        &self,
-        id: DomId,
-        config: &DomainConfig,
-        plan: &Plan<'_>,
-    ) -> Result<(), Error> {
-        build::fill(&self.0.services, id, config, plan).await?;
-        if let Some(domain) = self.0.domains.borrow_mut().get_mut(&id) {
-            domain.built();
-        }
-        hypercall::domctl::unpause(id).map_err(failed("start the domain"))
-    }
-
-    fn check_name(&self, name: &str) -> Result<(), Error> {
-        let domains = self.0.domains.borrow();
-        let taken = domains.iter().find(|(_, domain)| domain.config.name == name);
-        let id = match taken {
-            Some((&id, _)) => id,
-            None if name == DOM0_NAME => DomId::DOM0,
-            None => return Ok(()),
-        };
-        Err(Error::NameTaken { name: name.to_string(), id })
-    }
-
-    /// Every disk exists, and those that anybody may write have one user.
-    fn check_disks(&self, config: &DomainConfig) -> Result<(), Error> {
-        let known = block::disks::list();
-        let domains = self.0.domains.borrow();
-        for (index, disk) in config.disk.iter().enumerate() {
-            let target = disk.target.clone();
-            let Some(info) = known.iter().find(|known| known.name == target) else {
-                let known = known.iter().map(|known| known.name.clone()).collect();
-                return Err(Error::UnknownDisk { name: target, known });
-            };
-            if info.read_only && disk.access == Access::ReadWrite {
-                return Err(Error::DiskReadOnly { disk: target });
-            }
-            let own = (config.name.as_str(), config.disk.get(..index).unwrap_or_default());
-            let others = domains
-                .values()
-                .map(|domain| (domain.config.name.as_str(), domain.config.disk.as_slice()));
-            let in_use = |(_, disks): &(&str, &[DiskSpec])| {
-                disks.iter().any(|other| other.conflicts_with(disk))
-            };
-            if let Some((user, _)) = others.chain([own]).find(in_use) {
-                return Err(Error::DiskInUse { disk: target, user: user.to_string() });
-            }
-        }
-        Ok(())
-    }
-
     /// The machine's disks.
     pub fn disks(&self) -> Vec<DiskUse> {
         let domains = self.0.domains.borrow();
@@ -310,76 +200,6 @@ impl Toolstack {
         known
             .map(|disk| DiskUse { users: users(&disk.name), name: disk.name, bytes: disk.bytes })
             .collect()
-    }
-
-    /// Stops the domain's vCPUs until [`Toolstack::unpause`].
-    ///
-    /// # Errors
-    /// There is no such domain; the monitor's.
-    pub fn pause(&self, name: &str) -> Result<(), Error> {
-        let id = self.find_guest(name)?.info.domain;
-        hypercall::domctl::pause(id).map_err(failed("pause the domain"))
-    }
-
-    /// Lets the domain's vCPUs go on.
-    ///
-    /// # Errors
-    /// There is no such domain; it is not paused.
-    pub fn unpause(&self, name: &str) -> Result<(), Error> {
-        let id = self.find_guest(name)?.info.domain;
-        hypercall::domctl::unpause(id).map_err(failed("unpause the domain"))
-    }
-
-    /// Asks the domain to power off. Whoever wants to can wait for its end.
-    ///
-    /// # Errors
-    /// There is no such domain; it does not listen.
-    pub async fn shutdown(&self, name: &str) -> Result<Rc<Ended>, Error> {
-        let Summary { name, info } = self.find_guest(name)?;
-        let ended = self.running(info.domain, &name)?;
-        let control = format!("{}/control", store_entries::domain_path(info.domain));
-        let feature = self.0.services.store.read(&format!("{control}/feature-poweroff")).await;
-        if !feature.is_ok_and(|feature| feature == "1") {
-            return Err(Error::NoShutdownSupport { name });
-        }
-        let request = format!("{control}/shutdown");
-        let written = self.0.services.store.write(&request, "poweroff").await;
-        written.map_err(failed("ask the domain to power off"))?;
-        Ok(ended)
-    }
-
-    /// The end of a domain that runs.
-    fn running(&self, id: DomId, name: &str) -> Result<Rc<Ended>, Error> {
-        let domains = self.0.domains.borrow();
-        let state = match domains.get(&id).map(|domain| (domain.phase, &domain.ended)) {
-            Some((Phase::Running, ended)) => return Ok(ended.clone()),
-            Some((Phase::Building, _)) => "is still being built",
-            Some((Phase::Preserved, _)) => "has stopped already and is preserved; use xl destroy",
-            Some((Phase::Ending, _)) => "is being taken down",
-            None => UNKNOWN,
-        };
-        Err(Error::WrongState { name: name.to_string(), state })
-    }
-
-    /// Destroys the domain, whatever it does; one that is about to be started again is not.
-    ///
-    /// # Errors
-    /// There is no such domain.
-    pub async fn destroy(&self, name: &str) -> Result<(), Error> {
-        if self.0.restarting.borrow_mut().remove(name) {
-            return Ok(());
-        }
-        let Summary { name, info } = self.find_guest(name)?;
-        if let Some(claim) = self.claim(info.domain) {
-            self.dismantle(claim, End::Destroyed).await;
-            return Ok(());
-        }
-        let ended = self.0.domains.borrow().get(&info.domain).map(|domain| domain.ended.clone());
-        match ended {
-            Some(ended) => drop(ended.wait().await),
-            None => return Err(Error::WrongState { name, state: UNKNOWN }),
-        }
-        Ok(())
     }
 
     /// Looks at the console of the domain with this name or number, or of the last one that had
@@ -406,64 +226,4 @@ impl Toolstack {
         let past = self.0.past.borrow();
         past.iter().rev().find(|past| past.name == name || Some(past.id) == number).cloned()
     }
-
-    /// Takes a domain apart, whatever state building it or running it left it in; returns when it
-    /// is gone. Only the monitor can keep it longer: until nobody maps its memory any more.
-    async fn dismantle(&self, claim: Claim, end: End) {
-        let Claim { id, config, ended, was } = claim;
-        let Services { store_server, store, consoles, .. } = &self.0.services;
-        // It may be stopped already: what matters is that it does not run from here on.
-        let _ = hypercall::domctl::pause(id);
-        devices::detach(store, id, &config.disk).await;
-        let output = self.close_console(consoles, id).await;
-        // A domain that failed half-built may have no connection yet.
-        let _ = store_server.release(id);
-        if let Err(error) = store_entries::remove(store, id).await {
-            log::error!("{id}: its entries in the store: {error}");
-        }
-        if let Err(error) = hypercall::domctl::destroy(id) {
-            log::error!("{id}: cannot be destroyed: {error}");
-        }
-        self.0.domains.borrow_mut().remove(&id);
-        if was != Phase::Building {
-            self.remember(Past { name: config.name, id, end, output });
-        }
-        ended.tell(end);
-    }
-
-    /// The right to take a domain apart; None if somebody else has it, or there is no domain.
-    fn claim(&self, id: DomId) -> Option<Claim> {
-        let mut domains = self.0.domains.borrow_mut();
-        let domain = domains.get_mut(&id).filter(|domain| domain.phase != Phase::Ending)?;
-        let was = core::mem::replace(&mut domain.phase, Phase::Ending);
-        Some(Claim { id, config: domain.config.clone(), ended: domain.ended.clone(), was })
-    }
-
-    /// Ends the domain's console; returns what is kept of its output.
-    async fn close_console(&self, consoles: &console::Backend, id: DomId) -> Vec<u8> {
-        let session = consoles.open(id);
-        consoles.detach(id);
-        let Some(mut session) = session else { return Vec::new() };
-        let mut output = Vec::new();
-        let mut buffer = [0; 512];
-        loop {
-            match session.read(&mut buffer).await {
-                0 => return output,
-                count => output.extend(buffer.iter().take(count)),
-            }
-        }
-    }
-
-    fn remember(&self, past: Past) {
-        let mut all = self.0.past.borrow_mut();
-        if all.len() == PAST_MAX {
-            all.pop_front();
-        }
-        all.push_back(past);
-    }
-}
-
-fn free_frames() -> Result<u64, Error> {
-    let machine = hypercall::sysctl::phys_info().map_err(failed("ask for free memory"))?;
-    Ok(machine.free_frames)
 }

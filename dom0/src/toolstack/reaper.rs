@@ -8,8 +8,9 @@ use abi::{DomId, Errno, domctl::DomainState, event::Virq, sched::ShutdownReason}
 use pv_guest_kernel::{event::Channel, executor, time};
 
 use super::{
-    Claim, Toolstack,
+    Toolstack,
     config::OnCrash,
+    destroy::Claim,
     domain::{End, Phase},
 };
 

@@ -68,15 +68,7 @@ pub fn console_write(bytes: &[u8]) {
 
 /// Takes received characters. Returns how many there were.
 pub fn console_read(into: &mut [u8]) -> usize {
-    let mut console = CONSOLE.lock();
-    let mut count = 0;
-    for slot in into.iter_mut() {
-        let Some(byte) = console.input.pop_front() else { break };
-        *slot = byte;
-        count += 1;
-    }
-    console.receive();
-    count
+    CONSOLE.lock().read(into)
 }
 
 /// Handles the UART's interrupt. Returns whether characters wait for `console_read`.
@@ -87,8 +79,21 @@ pub fn receive() -> bool {
 }
 
 impl Console {
-    /// Takes what the UART has, as long as there is room. Without room the UART keeps it and is
-    /// silenced, until a reader has made some: nothing is lost, and nothing storms.
+    /// Looks at the UART first: what is taken from it raises no interrupt any more, so a reader
+    /// that were told of nothing would wait for one in vain.
+    fn read(&mut self, into: &mut [u8]) -> usize {
+        self.receive();
+        let mut count = 0;
+        for slot in into.iter_mut() {
+            let Some(byte) = self.input.pop_front() else { break };
+            *slot = byte;
+            count += 1;
+        }
+        self.listen();
+        count
+    }
+
+    /// Takes what the UART has, as long as there is room.
     fn receive(&mut self) {
         let Some(uart) = self.uart.as_mut() else { return };
         while !self.input.is_full() && !uart.is_rx_fifo_empty() {
@@ -97,6 +102,13 @@ impl Console {
                 let _ = self.input.push_back(byte);
             }
         }
+        self.listen();
+    }
+
+    /// Has the UART interrupt for characters, unless there is no room: it keeps them then, until a
+    /// reader has made some. Nothing is lost, and nothing storms.
+    fn listen(&mut self) {
+        let Some(uart) = self.uart.as_mut() else { return };
         uart.set_interrupt_masks(match self.input.is_full() {
             true => Interrupts::empty(),
             false => Interrupts::RXI | Interrupts::RTI,
@@ -166,5 +178,46 @@ impl fmt::Write for Emergency {
             send_text(uart, text);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: usize = 0x00;
+    const FLAGS: usize = 0x18;
+    const INTERRUPT_MASK: usize = 0x38;
+    const RECEIVE_EMPTY: u32 = 1 << 4;
+
+    /// Registers in memory: a UART that always has the same character, or none.
+    #[repr(C, align(4096))]
+    struct Registers([u32; 1024]);
+
+    fn console(registers: &mut Registers) -> Console {
+        let address = core::ptr::from_mut(registers).expose_provenance() as u64;
+        // SAFETY: memory of that size and alignment, which the test keeps and only looks at.
+        let uart = unsafe { at(address) };
+        Console { uart, input: heapless::Deque::new(), ring: TextRing::new() }
+    }
+
+    #[test]
+    fn a_reader_gets_what_the_uart_still_has() {
+        let mut registers = Box::new(Registers([0; 1024]));
+        registers.0[DATA / 4] = u32::from(b'x');
+        let mut console = console(&mut registers);
+        let mut text = [0; 4];
+        assert_eq!((console.read(&mut text), &text), (4, b"xxxx"));
+    }
+
+    #[test]
+    fn a_full_buffer_silences_the_uart_until_it_is_read() {
+        let mut registers = Box::new(Registers([0; 1024]));
+        let mut console = console(&mut registers);
+        console.receive();
+        assert_eq!((console.input.len(), registers.0[INTERRUPT_MASK / 4]), (INPUT_SIZE, 0));
+        registers.0[FLAGS / 4] = RECEIVE_EMPTY;
+        assert_eq!(console.read(&mut [0; 1]), 1);
+        assert_ne!(registers.0[INTERRUPT_MASK / 4], 0);
     }
 }

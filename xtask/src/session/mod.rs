@@ -284,6 +284,18 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// What is printed next, a reason perhaps, gets a line of its own.
+    fn drop(&mut self) {
+        if let Some(copy) = &mut self.copy
+            && self.transcript.last().is_some_and(|last| *last != b'\n')
+        {
+            // Nobody reads along any more: nothing is to be done.
+            copy.write_all(b"\n").ok();
+        }
+    }
+}
+
 fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     anstream::adapter::strip_str(&text).to_string().replace('\r', "")

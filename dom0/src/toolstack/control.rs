@@ -1,0 +1,88 @@
+//! What one may ask of a domain that runs.
+
+use alloc::{format, rc::Rc, string::ToString};
+use core::time::Duration;
+
+use abi::{DomId, Errno};
+use embassy_futures::select::{Either3, select3};
+use pv_guest_kernel::{hypercall, time, xenstore::Client};
+
+use super::{
+    Summary, Toolstack, UNKNOWN,
+    domain::{Ended, Phase},
+    error::{Error, failed},
+    store_entries,
+};
+
+/// How long a guest may take to acknowledge a request.
+const PATIENCE: Duration = Duration::from_secs(5);
+const POWER_OFF: &str = "poweroff";
+
+impl Toolstack {
+    /// Stops the domain's vCPUs until [`Toolstack::unpause`].
+    ///
+    /// # Errors
+    /// There is no such domain; the monitor's.
+    pub fn pause(&self, name: &str) -> Result<(), Error> {
+        let id = self.find_guest(name)?.info.domain;
+        hypercall::domctl::pause(id).map_err(failed("pause the domain"))
+    }
+
+    /// Lets the domain's vCPUs go on.
+    ///
+    /// # Errors
+    /// There is no such domain; it is not paused.
+    pub fn unpause(&self, name: &str) -> Result<(), Error> {
+        let id = self.find_guest(name)?.info.domain;
+        hypercall::domctl::unpause(id).map_err(failed("unpause the domain"))
+    }
+
+    /// Asks the domain to power off; returns when it has heard. Whoever wants to can wait for its
+    /// end.
+    ///
+    /// # Errors
+    /// There is no such domain; it does not listen.
+    pub async fn shutdown(&self, name: &str) -> Result<Rc<Ended>, Error> {
+        let Summary { name, info } = self.find_guest(name)?;
+        let ended = self.running(info.domain, &name)?;
+        let store = &self.0.services.store;
+        let path = format!("{}/control/shutdown", store_entries::domain_path(info.domain));
+        let asking = failed("ask the domain to power off");
+        store.write(&path, POWER_OFF).await.map_err(asking)?;
+        match select3(acknowledged(store, &path), ended.wait(), time::sleep(PATIENCE)).await {
+            Either3::First(Ok(())) | Either3::Second(_) => Ok(ended),
+            Either3::First(Err(errno)) => Err(failed("learn whether the domain has heard")(errno)),
+            Either3::Third(()) => {
+                // Taken back, so that it does not power off when nobody expects it any more.
+                store.write(&path, "").await.map_err(failed("take the request back"))?;
+                Err(Error::NoShutdownSupport { name })
+            }
+        }
+    }
+
+    /// The end of a domain that runs.
+    fn running(&self, id: DomId, name: &str) -> Result<Rc<Ended>, Error> {
+        let domains = self.0.domains.borrow();
+        let state = match domains.get(&id).map(|domain| (domain.phase, &domain.ended)) {
+            Some((Phase::Running, ended)) => return Ok(ended.clone()),
+            Some((Phase::Building, _)) => "is still being built",
+            Some((Phase::Preserved, _)) => "has stopped already and is preserved; use xl destroy",
+            Some((Phase::Ending, _)) => "is being taken down",
+            None => UNKNOWN,
+        };
+        Err(Error::WrongState { name: name.to_string(), state })
+    }
+}
+
+/// Waits until the guest has taken the request away, which says that it was seen, or is gone.
+async fn acknowledged(store: &Client, path: &str) -> Result<(), Errno> {
+    let watch = store.watch(path).await?;
+    loop {
+        watch.next().await;
+        match store.read(path).await {
+            Ok(request) if request == POWER_OFF => {}
+            Ok(_) | Err(Errno::ENOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! From a domain file to a domain that runs.
+
+use alloc::string::ToString;
+
+use abi::{DomId, Errno};
+use pv_guest_kernel::hypercall;
+
+use super::{
+    DOM0_NAME, Toolstack, build,
+    config::{DomainConfig, Override},
+    disk::{Access, DiskSpec},
+    domain::{Domain, End},
+    error::{Error, failed},
+    memory,
+    plan::Plan,
+};
+use crate::block;
+
+impl Toolstack {
+    /// Makes the domain that a domain file describes, with keys replaced, and lets it run.
+    ///
+    /// # Errors
+    /// Says what is wrong; nothing is left of the domain then.
+    pub async fn create(&self, file: &str, overrides: &[Override]) -> Result<DomId, Error> {
+        let ramdisk = self.ramdisk();
+        let text = ramdisk.domain_file(file).ok_or_else(|| Error::UnknownConfig {
+            name: file.to_string(),
+            known: ramdisk.domain_names().map(ToString::to_string).collect(),
+        })?;
+        let config = DomainConfig::parse(text, overrides)
+            .map_err(|error| Error::Config { file: file.to_string(), error })?;
+        self.create_from(config).await
+    }
+
+    /// The same from what a domain file says.
+    pub(super) async fn create_from(&self, config: DomainConfig) -> Result<DomId, Error> {
+        let plan = Plan::new(&config, self.ramdisk())?;
+        self.check_name(&config.name)?;
+        self.check_disks(&config)?;
+        let free_frames = free_frames()?;
+        let out_of_memory = Error::OutOfMemory { needed: config.memory, free_frames };
+        if free_frames < memory::frames(config.memory) {
+            return Err(out_of_memory);
+        }
+        let explain = |error| match error {
+            Error::Failed { errno: Errno::ENOMEM, .. } => out_of_memory.clone(),
+            other => other,
+        };
+
+        let id = build::create_empty(&config).map_err(failed("make a domain")).map_err(explain)?;
+        // From here on its name and disks are taken.
+        self.0.domains.borrow_mut().insert(id, Domain::new(config.clone()));
+        match self.build_and_start(id, &config, &plan).await {
+            Ok(()) => Ok(id),
+            Err(error) => {
+                if let Some(claim) = self.claim(id) {
+                    self.dismantle(claim, End::Destroyed).await;
+                }
+                Err(explain(error))
+            }
+        }
+    }
+
+    async fn build_and_start(
+        &self,
+        id: DomId,
+        config: &DomainConfig,
+        plan: &Plan<'_>,
+    ) -> Result<(), Error> {
+        build::fill(&self.0.services, id, config, plan).await?;
+        if let Some(domain) = self.0.domains.borrow_mut().get_mut(&id) {
+            domain.built();
+        }
+        hypercall::domctl::unpause(id).map_err(failed("start the domain"))
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), Error> {
+        let domains = self.0.domains.borrow();
+        let taken = domains.iter().find(|(_, domain)| domain.config.name == name);
+        let id = match taken {
+            Some((&id, _)) => id,
+            None if name == DOM0_NAME => DomId::DOM0,
+            None => return Ok(()),
+        };
+        Err(Error::NameTaken { name: name.to_string(), id })
+    }
+
+    /// Every disk exists, and those that anybody may write have one user.
+    fn check_disks(&self, config: &DomainConfig) -> Result<(), Error> {
+        let known = block::disks::list();
+        let domains = self.0.domains.borrow();
+        for (index, disk) in config.disk.iter().enumerate() {
+            let target = disk.target.clone();
+            let Some(info) = known.iter().find(|known| known.name == target) else {
+                let known = known.iter().map(|known| known.name.clone()).collect();
+                return Err(Error::UnknownDisk { name: target, known });
+            };
+            if info.read_only && disk.access == Access::ReadWrite {
+                return Err(Error::DiskReadOnly { disk: target });
+            }
+            let own = (config.name.as_str(), config.disk.get(..index).unwrap_or_default());
+            let others = domains
+                .values()
+                .map(|domain| (domain.config.name.as_str(), domain.config.disk.as_slice()));
+            let in_use = |(_, disks): &(&str, &[DiskSpec])| {
+                disks.iter().any(|other| other.conflicts_with(disk))
+            };
+            if let Some((user, _)) = others.chain([own]).find(in_use) {
+                return Err(Error::DiskInUse { disk: target, user: user.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn free_frames() -> Result<u64, Error> {
+    let machine = hypercall::sysctl::phys_info().map_err(failed("ask for free memory"))?;
+    Ok(machine.free_frames)
+}
