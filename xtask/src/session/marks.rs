@@ -17,6 +17,15 @@ pub enum Mark {
     Done(u8),
 }
 
+/// A piece of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// What a terminal shows.
+    Text(Vec<u8>),
+    /// What it does not.
+    Mark(Mark),
+}
+
 /// Takes the marks out of a stream of bytes.
 #[derive(Debug, Default)]
 pub struct Marks {
@@ -25,25 +34,24 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Takes the next bytes; returns what a terminal shows of them and the marks among them.
-    pub fn feed(&mut self, bytes: &[u8]) -> (Vec<u8>, Vec<Mark>) {
-        let (mut text, mut marks) = (Vec::new(), Vec::new());
+    /// Takes the next bytes; returns what they complete, in order.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Piece> {
+        let mut pieces = Vec::new();
         for &byte in bytes {
             self.held.push(byte);
             if byte == BEL && self.held.starts_with(PREFIX) {
-                match parse(&self.held[PREFIX.len()..self.held.len() - 1]) {
-                    Some(mark) => marks.push(mark),
-                    None => text.extend_from_slice(&self.held),
+                let held = std::mem::take(&mut self.held);
+                match parse(&held[PREFIX.len()..held.len() - 1]) {
+                    Some(mark) => pieces.push(Piece::Mark(mark)),
+                    None => show(&mut pieces, held),
                 }
-                self.held.clear();
             } else if !self.may_become_a_mark() {
                 // The byte that broke it may begin another.
-                let keep = usize::from(byte == PREFIX[0]);
-                let shown = self.held.len() - keep;
-                text.extend(self.held.drain(..shown));
+                let shown = self.held.len() - usize::from(byte == PREFIX[0]);
+                show(&mut pieces, self.held.drain(..shown));
             }
         }
-        (text, marks)
+        pieces
     }
 
     fn may_become_a_mark(&self) -> bool {
@@ -51,6 +59,14 @@ impl Marks {
         self.held[..common] == PREFIX[..common]
             && self.held.len() <= LIMIT
             && !self.held[common..].contains(&PREFIX[0])
+    }
+}
+
+/// Appends `bytes` to what is shown.
+fn show(pieces: &mut Vec<Piece>, bytes: impl IntoIterator<Item = u8>) {
+    match pieces.last_mut() {
+        Some(Piece::Text(text)) => text.extend(bytes),
+        _ => pieces.push(Piece::Text(bytes.into_iter().collect())),
     }
 }
 
@@ -72,10 +88,33 @@ mod tests {
 
     use super::*;
 
-    const STREAM: &[u8] =
-        b"hello\r\n\x1b]133;D;0\x07\x1b]133;A\x07aurochs> \x1b]133;B\x07xl\r\n\x1b[1mno\x1b[0m\x1b]133;D;7\x07";
-    const SHOWN: &[u8] = b"hello\r\naurochs> xl\r\n\x1b[1mno\x1b[0m";
-    const MARKS: [Mark; 4] = [Mark::Done(0), Mark::Prompt, Mark::Ready, Mark::Done(7)];
+    const STREAM: &[u8] = b"hello\r\n\x1b]133;D;0\x07\x1b]133;A\x07aurochs> \x1b]133;B\x07\
+        xl\r\n\x1b[1mno\x1b[0m\x1b]133;D;7\x07";
+
+    fn expected() -> Vec<Piece> {
+        let text = |text: &str| Piece::Text(text.into());
+        vec![
+            text("hello\r\n"),
+            Piece::Mark(Mark::Done(0)),
+            Piece::Mark(Mark::Prompt),
+            text("aurochs> "),
+            Piece::Mark(Mark::Ready),
+            text("xl\r\n\x1b[1mno\x1b[0m"),
+            Piece::Mark(Mark::Done(7)),
+        ]
+    }
+
+    /// All pieces, with texts that were cut joined again.
+    fn join(pieces: impl IntoIterator<Item = Piece>) -> Vec<Piece> {
+        let mut joined = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => show(&mut joined, text),
+                mark => joined.push(mark),
+            }
+        }
+        joined
+    }
 
     proptest! {
         #[test]
@@ -83,40 +122,37 @@ mod tests {
             let mut cuts = cuts;
             cuts.extend([0, STREAM.len()]);
             cuts.sort_unstable();
-            let mut parser = Marks::default();
-            let (mut text, mut marks) = (Vec::new(), Vec::new());
-            for cut in cuts.windows(2) {
-                let (more, found) = parser.feed(&STREAM[cut[0]..cut[1]]);
-                text.extend(more);
-                marks.extend(found);
-            }
-            prop_assert_eq!(text, SHOWN);
-            prop_assert_eq!(marks, MARKS);
+            let mut marks = Marks::default();
+            let pieces = cuts.windows(2).flat_map(|cut| marks.feed(&STREAM[cut[0]..cut[1]]));
+            prop_assert_eq!(join(pieces.collect::<Vec<_>>()), expected());
         }
 
         #[test]
         fn nothing_is_lost_or_held_for_long(bytes: Vec<u8>) {
-            let mut parser = Marks::default();
-            let (mut text, marks) = parser.feed(&bytes);
-            prop_assume!(marks.is_empty());
+            let mut marks = Marks::default();
+            let pieces = join(marks.feed(&bytes));
+            let mut text = match pieces.as_slice() {
+                [] => vec![],
+                [Piece::Text(text)] => text.clone(),
+                _ => return Ok(()),
+            };
             prop_assert!(bytes.len() - text.len() <= LIMIT);
-            text.extend(&parser.held);
+            text.extend(&marks.held);
             prop_assert_eq!(text, bytes);
         }
     }
 
     #[test]
     fn other_sequences_are_shown() {
-        for other in
-            [b"\x1b]0;title\x07".as_slice(), b"\x1b]133;Z\x07", b"\x1b]133;D;x\x07", b"\x07"]
-        {
-            assert_eq!(Marks::default().feed(other), (other.to_vec(), vec![]));
+        for other in ["\x1b]0;title\x07", "\x1b]133;Z\x07", "\x1b]133;D;x\x07", "\x07"] {
+            let pieces = join(Marks::default().feed(other.as_bytes()));
+            assert_eq!(pieces, [Piece::Text(other.into())]);
         }
     }
 
     #[test]
     fn a_mark_right_after_a_broken_one() {
-        let (text, marks) = Marks::default().feed(b"\x1b]13\x1b]133;B\x07");
-        assert_eq!((text.as_slice(), marks), (b"\x1b]13".as_slice(), vec![Mark::Ready]));
+        let pieces = Marks::default().feed(b"\x1b]13\x1b]133;B\x07");
+        assert_eq!(pieces, [Piece::Text(b"\x1b]13".into()), Piece::Mark(Mark::Ready)]);
     }
 }

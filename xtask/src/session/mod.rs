@@ -16,7 +16,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 pub use failure::Failure;
-pub use marks::{Mark, Marks};
+use marks::{Mark, Marks, Piece};
 pub use script::Script;
 use watch::PanicWatch;
 
@@ -46,8 +46,8 @@ pub struct Session {
     transcript: Vec<u8>,
     /// Where in the transcript the command that runs began.
     command_start: usize,
-    /// Marks that came and were not waited for yet.
-    pending: VecDeque<Mark>,
+    /// Marks that came and were not waited for yet, with their places in the transcript.
+    pending: VecDeque<(Mark, usize)>,
     started: Instant,
     timeout: Duration,
 }
@@ -99,7 +99,7 @@ impl Session {
     /// # Errors
     /// There is none.
     pub fn wait_until_ready(&mut self) -> Result<(), Failure> {
-        self.wait_for(Mark::Ready, "dom0's first prompt").map(drop)
+        self.wait_for(Mark::Ready, "dom0's first prompt")
     }
 
     /// Types `line` and waits until that command ended and the next prompt is there.
@@ -126,12 +126,12 @@ impl Session {
     /// The machine dies or the command does not end.
     pub fn finish(&mut self, line: &str) -> Result<Output, Failure> {
         let what = format!("the end of `{line}`");
-        let status = loop {
-            if let Mark::Done(status) = self.next_mark(&what)? {
-                break status;
+        let (status, end) = loop {
+            if let (Mark::Done(status), place) = self.next_mark(&what)? {
+                break (status, place);
             }
         };
-        let text = plain(self.transcript.get(self.command_start..).unwrap_or_default());
+        let text = plain(self.transcript.get(self.command_start..end).unwrap_or_default());
         // The first line is the echo of what was typed.
         let text = text.split_once('\n').map_or("", |(_, rest)| rest).to_string();
         self.wait_for(Mark::Ready, &format!("the prompt after `{line}`"))?;
@@ -211,16 +211,12 @@ impl Session {
         self.started + self.timeout
     }
 
-    fn wait_for(&mut self, mark: Mark, what: &str) -> Result<Mark, Failure> {
-        loop {
-            let next = self.next_mark(what)?;
-            if next == mark {
-                return Ok(next);
-            }
-        }
+    fn wait_for(&mut self, mark: Mark, what: &str) -> Result<(), Failure> {
+        while self.next_mark(what)?.0 != mark {}
+        Ok(())
     }
 
-    fn next_mark(&mut self, what: &str) -> Result<Mark, Failure> {
+    fn next_mark(&mut self, what: &str) -> Result<(Mark, usize), Failure> {
         loop {
             if let Some(mark) = self.pending.pop_front() {
                 return Ok(mark);
@@ -249,14 +245,19 @@ impl Session {
 
     /// Splits `bytes` into what the console shows and the marks.
     fn show(&mut self, bytes: &[u8]) {
-        let (text, marks) = self.marks.feed(bytes);
-        self.panic.feed(&text);
-        if let Some(copy) = &mut self.copy {
-            // Nobody reads along any more: the machine goes on.
-            copy.write_all(&text).and_then(|()| copy.flush()).ok();
+        for piece in self.marks.feed(bytes) {
+            match piece {
+                Piece::Mark(mark) => self.pending.push_back((mark, self.transcript.len())),
+                Piece::Text(text) => {
+                    self.panic.feed(&text);
+                    if let Some(copy) = &mut self.copy {
+                        // Nobody reads along any more: the machine goes on.
+                        copy.write_all(&text).and_then(|()| copy.flush()).ok();
+                    }
+                    self.transcript.extend_from_slice(&text);
+                }
+            }
         }
-        self.transcript.extend_from_slice(&text);
-        self.pending.extend(marks);
     }
 
     /// Shows what a panicking machine still says.

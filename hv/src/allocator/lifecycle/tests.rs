@@ -184,7 +184,9 @@ impl World {
             let own = match self.monitor.frames.kind(mfn) {
                 // A dying domain's grant table goes before the leaves that show it.
                 Kind::Shared if self.owner_is_dying(mfn) => 0..=1,
-                Kind::Ram | Kind::Shared | Kind::Private => 1..=1,
+                Kind::Ram | Kind::Shared => 1..=1,
+                // A translation table has one more for each slot in use.
+                Kind::Private => 1..=513,
                 Kind::Absent | Kind::Free | Kind::FreeInside | Kind::Orphan => 0..=0,
             };
             let others = reasons.get(&mfn).copied().unwrap_or(0);

@@ -63,6 +63,37 @@ impl From<MapError> for Errno {
     }
 }
 
+/// Fills an empty slot. A table's frame has a hold for each slot in use, beside its owner's: so an
+/// empty table is known without looking at all of it, and can be given back.
+#[inline]
+fn fill(pool: &mut FramePool, slot: Slot, descriptor: Descriptor) {
+    pool.retain(slot.table);
+    slot.store(descriptor);
+}
+
+/// Empties a slot that is in use.
+#[inline]
+fn clear(pool: &mut FramePool, slot: Slot) {
+    slot.store(Descriptor::INVALID);
+    pool.release(slot.table);
+}
+
+/// Whether no slot of a table is in use.
+#[inline]
+fn is_empty(pool: &FramePool, table: RamFrame) -> bool {
+    pool.holds(table.mfn()) == 1
+}
+
+/// Gives back a table at level 3 that has been unlinked, and the one above if it was the last
+/// there.
+#[inline(never)]
+fn free_empty(pool: &mut FramePool, level3: RamFrame, level2: RamFrame) {
+    if is_empty(pool, level2) {
+        pool.release(level2);
+    }
+    pool.release(level3);
+}
+
 /// A guest-physical space.
 #[derive(Debug)]
 pub struct Stage2 {
@@ -156,26 +187,17 @@ impl Stage2 {
         if slot.load() != Descriptor::INVALID {
             return Err(MapError::Occupied);
         }
-        slot.store(Descriptor::leaf(leaf, Size::Page));
+        fill(pool, slot, Descriptor::leaf(leaf, Size::Page));
         Ok(())
     }
 
     fn map_block(&mut self, pool: &mut FramePool, gfn: Gfn, leaf: Leaf) -> Result<(), MapError> {
         let level1 = self.level1(gfn).ok_or(MapError::OutOfRange)?;
         let slot = level2_slot(self.table_at(pool, level1)?, gfn);
-        match slot.load().as_node() {
-            Node::Empty => {}
-            Node::Block(_) => return Err(MapError::Occupied),
-            Node::Table(level3) => {
-                if Slot::all(level3).any(|page| page.load() != Descriptor::INVALID) {
-                    return Err(MapError::Occupied);
-                }
-                slot.store(Descriptor::INVALID);
-                self.flush(gfn);
-                pool.release(level3);
-            }
+        if slot.load() != Descriptor::INVALID {
+            return Err(MapError::Occupied);
         }
-        slot.store(Descriptor::leaf(leaf, Size::Block));
+        fill(pool, slot, Descriptor::leaf(leaf, Size::Block));
         Ok(())
     }
 
@@ -188,7 +210,7 @@ impl Stage2 {
                 let table = pool.allocate(self.owner, Kind::Private, 0)?;
                 // The walker must find zeros, not what the frame held before.
                 publish_tables();
-                slot.store(Descriptor::table(table));
+                fill(pool, slot, Descriptor::table(table));
                 Ok(table)
             }
         }
@@ -205,11 +227,21 @@ impl Stage2 {
             Node::Table(level3) => level3,
             Node::Block(block) => self.split(pool, slot, gfn, block)?,
         };
-        let slot = level3_slot(level3, gfn);
-        let leaf = slot.load().as_page();
+        let page = level3_slot(level3, gfn);
+        let leaf = page.load().as_page();
         if leaf.is_some() {
-            slot.store(Descriptor::INVALID);
+            clear(pool, page);
+            let empty = is_empty(pool, level3);
+            if empty {
+                clear(pool, slot);
+                if is_empty(pool, level2) {
+                    clear(pool, level1);
+                }
+            }
             self.flush(gfn);
+            if empty {
+                free_empty(pool, level3, level2);
+            }
         }
         Ok(leaf)
     }
@@ -224,7 +256,7 @@ impl Stage2 {
     ) -> Result<RamFrame, OutOfFrames> {
         let level3 = pool.allocate(self.owner, Kind::Private, 0)?;
         for (page, mfn) in Slot::all(level3).zip(block.mfn.0..) {
-            page.store(Descriptor::leaf(Leaf { mfn: Mfn(mfn), ..block }, Size::Page));
+            fill(pool, page, Descriptor::leaf(Leaf { mfn: Mfn(mfn), ..block }, Size::Page));
         }
         slot.store(Descriptor::INVALID);
         self.flush(gfn);
@@ -241,7 +273,7 @@ impl Stage2 {
             let slot = self.root_slot(self.dismantled);
             if let Node::Table(level2) = slot.load().as_node() {
                 if Self::dismantle_one(pool, level2) == Progress::Done {
-                    slot.store(Descriptor::INVALID);
+                    clear(pool, slot);
                     pool.release(level2);
                     self.dismantled += 1;
                 }
@@ -256,14 +288,24 @@ impl Stage2 {
     /// Frees one of the tables below `level2`; done if there is none.
     fn dismantle_one(pool: &mut FramePool, level2: RamFrame) -> Progress {
         for slot in Slot::all(level2) {
-            let Node::Table(level3) = slot.load().as_node() else { continue };
-            for leaf in Slot::all(level3).filter_map(|page| page.load().as_page()) {
+            let level3 = match slot.load().as_node() {
+                Node::Empty => continue,
+                Node::Table(level3) => level3,
+                // A block is the domain's own RAM.
+                Node::Block(_) => {
+                    clear(pool, slot);
+                    continue;
+                }
+            };
+            for page in Slot::all(level3) {
+                let Some(leaf) = page.load().as_page() else { continue };
                 let held = matches!(leaf.kind, LeafKind::Foreign | LeafKind::SharedPage);
                 if let Some(frame) = pool.ram(leaf.mfn).filter(|_| held) {
                     pool.release(frame);
                 }
+                clear(pool, page);
             }
-            slot.store(Descriptor::INVALID);
+            clear(pool, slot);
             pool.release(level3);
             return Progress::More;
         }

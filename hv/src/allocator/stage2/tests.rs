@@ -155,3 +155,26 @@ fn vttbr_names_the_tables_and_the_slot() {
         assert_eq!(stage2.vttbr() % 8192, 0, "concatenated tables are aligned to their size");
     });
 }
+
+#[test]
+fn tables_go_when_they_are_empty() {
+    with_stage2(|pool, stage2| {
+        let free = pool.free();
+        let mut map = |stage2: &mut Stage2, gfn, order| {
+            stage2.map(pool, Gfn(gfn), Mfn(0x4_0000), order, LeafKind::Ram).unwrap();
+            pool.free()
+        };
+        let (near, far, block) = (1 << 26, (1 << 26) + 1, 1 << 27);
+        assert_eq!(map(stage2, near, 0), free - 2);
+        assert_eq!(map(stage2, far, 0), free - 2);
+        assert_eq!(map(stage2, block, MAX_ORDER), free - 3);
+        stage2.unmap(pool, Gfn(near)).unwrap();
+        assert_eq!(pool.free(), free - 3, "a page is left in the table");
+        stage2.unmap(pool, Gfn(far)).unwrap();
+        assert_eq!(pool.free(), free - 1);
+        for page in block..block + BLOCK_FRAMES {
+            stage2.unmap(pool, Gfn(page)).unwrap();
+        }
+        assert_eq!(pool.free(), free);
+    });
+}
