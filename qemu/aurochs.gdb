@@ -1,7 +1,6 @@
 # What `cargo xtask gdb` does once gdb is connected: the machine is halted at its first instruction,
 # the monitor's symbols are loaded. $console and $dom0 name the console's log and dom0's ELF file.
 
-set confirm off
 set pagination off
 set print pretty on
 
@@ -38,10 +37,11 @@ document cpu-state
 Shows the exception level and the function of the selected CPU.
 end
 
-# As soon as the monitor has built dom0 and is about to enter it.
-tbreak hv::dispatcher::schedule::enter_first
+# The vectors' way into a guest: taken first when the monitor has built dom0.
+tbreak enter_guest
 commands
   silent
   dom0-symbols
-  printf "dom0 is about to be entered. `break dom0::...`, `continue`.\n"
+  printf "dom0 is about to be entered: set breakpoints by function (its bare name) or FILE:LINE.\n"
 end
+printf "The machine is halted at its first instruction. `continue` boots up to dom0's first.\n"

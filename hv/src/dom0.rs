@@ -155,6 +155,9 @@ pub fn build(monitor: &mut Monitor, machine: &Machine) -> Result<DomId, BuildErr
     cache::clean(layout.ram.start, mib * MIB);
     cache::invalidate_instructions();
 
+    let domain = monitor.domains.get_mut(id).ok_or(BuildError::Map(Errno::ESRCH))?;
+    let prepared = domain.grants.prepare_to_map(&mut monitor.frames, id);
+    prepared.map_err(|error| BuildError::Map(error.into()))?;
     for device in &machine.virtio {
         if let Some(domain) = monitor.domains.get_mut(id)
             && !domain.interrupts.assign_physical(device.interrupt.0)

@@ -10,12 +10,15 @@
 use core::time::Duration;
 
 use pv_guest_kernel::abi::Errno;
+use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, hypercall, memory, println, time};
 
 guest_main!(main);
 
 async fn main(environment: &'static Environment) {
     println!("Hello from a paravirtual guest!");
+    // Who has a store obeys `xl shutdown`. There may be none: then nobody asks.
+    let _store = Client::for_guest();
     if let Err(error) = print_facts(environment) {
         println!("the monitor does not say: {error}");
     }

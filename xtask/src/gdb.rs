@@ -40,6 +40,7 @@ pub fn run(options: &options::Machine) -> Result<()> {
 /// What gdb is told before the user gets it.
 fn commands(images: &build::Images, monitor: u64, port: u16, console: &Path) -> Vec<OsString> {
     let evaluated = [
+        "set confirm off".to_string(),
         format!("add-symbol-file {} -o {monitor:#x}", images.monitor.elf.display()),
         format!("target remote 127.0.0.1:{port}"),
         format!("set $dom0 = \"{}\"", images.dom0.elf.display()),

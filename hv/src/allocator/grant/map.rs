@@ -65,7 +65,7 @@ impl Monitor {
     fn end_mapping(&mut self, caller: DomId, handle: u32, mapping: Mapping) -> Result<(), Status> {
         let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
         let leaf = mapper.stage2.unmap(&mut self.frames, mapping.gfn());
-        mapper.grants.maptrack.remove(handle);
+        mapper.grants.maptrack.remove(&mut self.frames, handle);
         if let Some(granter) = self.domains.get_mut(mapping.granter) {
             granter.grants.unpin(mapping.reference, mapping.access);
         }

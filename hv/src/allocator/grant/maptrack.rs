@@ -47,12 +47,23 @@ enum Place {
     Used(Mapping),
 }
 
+/// A chunk whose places, which count from `first`, are all free.
+fn free_places(first: u32) -> [Place; CHUNK as usize] {
+    let mut places = [Place::Free(Maptrack::NONE); CHUNK as usize];
+    for (place, next) in places.iter_mut().zip(first + 1..first + CHUNK) {
+        *place = Place::Free(next);
+    }
+    places
+}
+
 /// A domain's mappings.
 #[derive(Debug)]
 pub(super) struct Maptrack {
     chunks: Vec<FrameBox<[Place; CHUNK as usize]>, CHUNKS>,
     /// The first free place.
     free: u32,
+    /// Places in use.
+    used: u32,
 }
 
 impl Maptrack {
@@ -60,7 +71,7 @@ impl Maptrack {
     const NONE: u32 = u32::MAX;
 
     pub(super) const fn new() -> Self {
-        Maptrack { chunks: Vec::new(), free: Self::NONE }
+        Maptrack { chunks: Vec::new(), free: Self::NONE, used: 0 }
     }
 
     fn place_mut(&mut self, handle: u32) -> Option<&mut Place> {
@@ -84,11 +95,7 @@ impl Maptrack {
             return Err(OutOfFrames::OverBudget);
         }
         let first = self.chunks.len() as u32 * CHUNK;
-        let mut places = [Place::Free(Self::NONE); CHUNK as usize];
-        for (place, next) in places.iter_mut().zip(first + 1..first + CHUNK) {
-            *place = Place::Free(next);
-        }
-        let chunk = FrameBox::new(pool, owner, places)?;
+        let chunk = FrameBox::new(pool, owner, free_places(first))?;
         self.chunks.push(chunk).or(Err(OutOfFrames::OverBudget))?;
         self.free = first;
         Ok(())
@@ -102,6 +109,7 @@ impl Maptrack {
         let Place::Free(next) = *place else { return None };
         *place = Place::Used(mapping);
         self.free = next;
+        self.used += 1;
         Some(handle)
     }
 
@@ -115,13 +123,29 @@ impl Maptrack {
         }
     }
 
-    /// Forgets a mapping.
+    /// Forgets a mapping. With the last one go all chunks but the first: a list that is hardly
+    /// used would grow and shrink all the time without it.
     #[inline]
-    pub(super) fn remove(&mut self, handle: u32) {
+    pub(super) fn remove(&mut self, pool: &mut FramePool, handle: u32) {
         let next = self.free;
         if let Some(place @ Place::Used(_)) = self.place_mut(handle) {
             *place = Place::Free(next);
             self.free = handle;
+            self.used -= 1;
+            if self.used == 0 && self.chunks.len() > 1 {
+                self.shrink(pool);
+            }
+        }
+    }
+
+    #[cold]
+    fn shrink(&mut self, pool: &mut FramePool) {
+        while self.chunks.len() > 1 {
+            self.drop_last_chunk(pool);
+        }
+        if let Some(chunk) = self.chunks.first_mut() {
+            **chunk = free_places(0);
+            self.free = 0;
         }
     }
 

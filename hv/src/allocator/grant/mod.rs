@@ -32,7 +32,7 @@ use self::entry::SharedEntry;
 use self::maptrack::Maptrack;
 use self::pins::Pins;
 use super::domain::Domain;
-use super::frame::{FramePool, Kind};
+use super::frame::{FramePool, Kind, OutOfFrames};
 use super::frame_box::FrameBox;
 use super::stage2::LeafKind;
 use crate::machine::memory::RamFrame;
@@ -87,6 +87,16 @@ impl GrantTable {
             pinned: 0,
             maptrack: Maptrack::new(),
         }
+    }
+
+    /// Makes room for the first mappings of others' grants before there are any: for a domain that
+    /// will have some for sure.
+    pub fn prepare_to_map(
+        &mut self,
+        pool: &mut FramePool,
+        owner: DomId,
+    ) -> Result<(), OutOfFrames> {
+        self.maptrack.reserve(pool, owner)
     }
 
     /// Mappings of the domain's frames that other domains hold.
