@@ -42,7 +42,7 @@ impl Source {
 
 /// Whether `line` begins a module of tests that goes on to the file's end.
 fn begins_tests(line: &str) -> bool {
-    line.starts_with("mod tests {") || line.starts_with("pub(super) mod tests {")
+    line.starts_with("mod tests {")
 }
 
 /// `line` without its comment and without what stands in its string literals.

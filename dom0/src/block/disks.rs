@@ -129,7 +129,7 @@ impl Disks {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use alloc::boxed::Box;
 
     use super::super::virtqueue::Virtqueue;
@@ -140,11 +140,6 @@ pub(super) mod tests {
         let info = Info { name: name.to_string(), bytes: 4096, read_only, flush: true };
         let disk = Disk::new(info, Virtqueue::new().unwrap(), Box::new(|| {}));
         with(|disks| disks.add(Rc::new(disk)));
-    }
-
-    /// Adds a disk for another module's tests.
-    pub(in super::super) fn add_disk(disk: Rc<Disk>) {
-        with(|disks| disks.add(disk));
     }
 
     #[test]

@@ -22,9 +22,6 @@ mod request;
 mod virtio;
 mod virtqueue;
 
-#[cfg(test)]
-mod tests;
-
 pub use disk::Info;
 
 /// Serves every virtual disk that the toolstack puts into `backend/vbd`. Its keys: `params` names

@@ -1,1 +1,140 @@
+//! Two ends of a device in one store: how they meet, part and meet again.
 
+use abi::Errno;
+use abi::xenbus::State;
+use futures_util::future::{FutureExt, join};
+
+use super::{Device, Error, serve_backends};
+use crate::executor;
+use crate::xenstore::Client;
+use crate::xenstore::fake::{self, FakeStore};
+
+const FRONTEND: &str = "/local/domain/5/device/clock/0";
+const BACKEND: &str = "/local/domain/0/backend/clock/5/0";
+
+/// Makes both directories, as the toolstack does, and connects both domains.
+fn with_device(test: impl AsyncFnOnce(FakeStore, Client, Client) + Send + 'static) {
+    fake::run(|| async move {
+        let store = FakeStore::default();
+        store.set(&[
+            (&format!("{FRONTEND}/backend"), BACKEND),
+            (&format!("{FRONTEND}/backend-id"), "0"),
+            (&format!("{FRONTEND}/state"), "1"),
+            (&format!("{BACKEND}/frontend"), FRONTEND),
+            (&format!("{BACKEND}/frontend-id"), "5"),
+            (&format!("{BACKEND}/online"), "1"),
+            (&format!("{BACKEND}/state"), "1"),
+        ]);
+        let (guest, dom0) = (store.connect(5), store.connect(0));
+        test(store, guest, dom0).await;
+    });
+}
+
+#[test]
+fn the_two_ends_meet() {
+    with_device(async |store, guest, dom0| {
+        let front = async {
+            let device = Device::frontend(&guest, "device/clock/0").await.unwrap();
+            device.wait_peer(&[State::InitWait]).await.unwrap();
+            device.publish(&[("ring-ref", "8")], State::Initialised).await.unwrap();
+            device.wait_peer(&[State::Connected]).await.unwrap();
+            assert_eq!(device.read_peer::<u32>("hertz").await.unwrap(), 1000);
+            device.switch_state(State::Connected).await.unwrap();
+        };
+        let back = async {
+            let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
+            assert_eq!(device.peer().0, 5);
+            device.switch_state(State::InitWait).await.unwrap();
+            device.wait_peer(&[State::Initialised]).await.unwrap();
+            assert_eq!(device.read_peer::<u32>("ring-ref").await.unwrap(), 8);
+            device.publish(&[("hertz", "1000")], State::Connected).await.unwrap();
+            device.wait_peer(&[State::Connected]).await.unwrap();
+        };
+        join(front, back).await;
+        for directory in [FRONTEND, BACKEND] {
+            assert_eq!(store.get(&format!("{directory}/state")).as_deref(), Some("4"));
+        }
+    });
+}
+
+#[test]
+fn a_step_that_does_not_follow_is_refused() {
+    with_device(async |store, guest, _| {
+        let device = Device::frontend(&guest, "device/clock/0").await.unwrap();
+        let refused = device.switch_state(State::Reconfigured).await;
+        assert!(matches!(refused, Err(Error::Step(State::Initialising, State::Reconfigured))));
+        assert_eq!(store.get(&format!("{FRONTEND}/state")).as_deref(), Some("1"));
+    });
+}
+
+#[test]
+fn who_waits_learns_that_the_other_end_goes() {
+    with_device(async |store, guest, _| {
+        let device = Device::frontend(&guest, "device/clock/0").await.unwrap();
+        let wait = device.wait_peer(&[State::Connected]);
+        let close = async { store.set(&[(&format!("{BACKEND}/state"), "5")]) };
+        let (result, ()) = join(wait, close).await;
+        assert!(matches!(result, Err(Error::Gone(State::Closing))));
+    });
+}
+
+#[test]
+fn a_directory_that_was_removed_is_not_made_again() {
+    with_device(async |store, guest, _| {
+        let device = Device::frontend(&guest, "device/clock/0").await.unwrap();
+        store.remove(FRONTEND);
+        assert!(matches!(device.switch_state(State::Initialised).await, Err(Error::Removed)));
+        assert_eq!(store.get(&format!("{FRONTEND}/state")), None);
+    });
+}
+
+#[test]
+fn an_update_that_others_interfere_with_is_tried_again() {
+    with_device(async |store, guest, _| {
+        let device = Device::frontend(&guest, "device/clock/0").await.unwrap();
+        store.interfere(3);
+        device.publish(&[("ring-ref", "9")], State::Initialised).await.unwrap();
+        assert_eq!(store.get(&format!("{FRONTEND}/ring-ref")).as_deref(), Some("9"));
+    });
+}
+
+#[test]
+fn nonsense_of_the_other_end_is_an_error_with_the_keys_name() {
+    with_device(async |store, _, dom0| {
+        let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
+        store.set(&[(&format!("{FRONTEND}/ring-ref"), "eight")]);
+        let Err(Error::Key { key, error }) = device.read_peer::<u32>("ring-ref").await else {
+            panic!("a word was read as a number");
+        };
+        assert_eq!((key.as_str(), error), (&*format!("{FRONTEND}/ring-ref"), Errno::EINVAL));
+    });
+}
+
+#[test]
+fn a_backend_is_served_when_it_appears_and_closed_when_it_is_taken_away() {
+    with_device(async |store, _, dom0| {
+        let server = executor::spawn(async move {
+            let driver = async |device: &Device| {
+                device.switch_state(State::InitWait).await?;
+                Err(device.ended().await)
+            };
+            serve_backends(&dom0, "clock", driver).await
+        });
+        let state = format!("{BACKEND}/state");
+        wait_until(|| store.get(&state).as_deref() == Some("2")).await;
+        store.set(&[(&format!("{BACKEND}/online"), "0")]);
+        wait_until(|| store.get(&state).as_deref() == Some("6")).await;
+        assert!(server.now_or_never().is_none(), "the server goes on for other devices");
+    });
+}
+
+/// Lets the other tasks run until `condition` holds; a test that waits in vain fails.
+async fn wait_until(condition: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if condition() {
+            return;
+        }
+        crate::time::sleep(core::time::Duration::from_micros(100)).await;
+    }
+    panic!("the condition never came to hold");
+}

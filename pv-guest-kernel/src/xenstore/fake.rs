@@ -7,7 +7,6 @@ use std::rc::Rc;
 
 use abi::Errno;
 use abi::xenstore::{Header, MessageType, PAYLOAD_MAX};
-use zerocopy::IntoBytes;
 
 use super::Client;
 use super::ring::Ring;
