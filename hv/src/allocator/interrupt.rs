@@ -12,7 +12,7 @@ use abi::device_tree::EVENT_PPI;
 use crate::allocator::Monitor;
 use crate::machine::gic::Intid;
 use crate::machine::list_register::{ListRegister, MAX_LIST_REGISTERS, State};
-use crate::machine::timer;
+use crate::machine::{percpu, timer};
 use crate::types::{MAX_VCPUS, VcpuKey};
 
 /// Interrupts in a bank.
@@ -63,6 +63,8 @@ pub struct VcpuInterrupts {
     pub private: Bank,
     /// What its list registers hold.
     pub listed: Listed,
+    /// Whether the CPU was asked to tell when list registers become free.
+    waits_for_room: bool,
 }
 
 /// SGIs are always edge-triggered.
@@ -71,7 +73,11 @@ const SGI_BITS: u32 = 0xFFFF;
 impl VcpuInterrupts {
     /// The state after reset.
     pub const fn new() -> Self {
-        VcpuInterrupts { private: Bank::new(SGI_BITS), listed: Listed::new() }
+        VcpuInterrupts {
+            private: Bank::new(SGI_BITS),
+            listed: Listed::new(),
+            waits_for_room: false,
+        }
     }
 }
 
@@ -92,6 +98,8 @@ pub struct DomainInterrupts {
     pub route: [u8; SPI_BANKS * BANK as usize],
     /// SPIs, by bank, that are the machine's own interrupts with the same number.
     pub physical: [u32; SPI_BANKS],
+    /// Whether an SPI may be pending: what is false need not be searched.
+    pub any_shared_pending: bool,
 }
 
 impl DomainInterrupts {
@@ -102,6 +110,7 @@ impl DomainInterrupts {
             shared: [const { Bank::new(0) }; SPI_BANKS],
             route: [0; SPI_BANKS * BANK as usize],
             physical: [0; SPI_BANKS],
+            any_shared_pending: false,
         }
     }
 
@@ -116,6 +125,7 @@ impl DomainInterrupts {
     pub fn raise_shared(&mut self, intid: u32) -> Option<VcpuId> {
         let (bank, bit) = spi_place(intid)?;
         self.shared[bank].pending |= bit;
+        self.any_shared_pending = true;
         let vcpu = *self.route.get((intid - BANK) as usize)?;
         Some(VcpuId(u32::from(vcpu)))
     }
@@ -160,9 +170,10 @@ impl Listed {
 
     /// The list register in which an interrupt stands.
     fn find<L: ListRegisters>(&self, registers: &L, intid: u32) -> Option<usize> {
-        let empty = registers.empty();
-        (0..registers.count().min(MAX_LIST_REGISTERS))
-            .find(|&index| empty & (1 << index) == 0 && u32::from(self.0[index]) == intid)
+        let all = (1 << registers.count().min(MAX_LIST_REGISTERS)) - 1;
+        bits(all & !registers.empty())
+            .map(|index| index as usize)
+            .find(|&index| self.0.get(index).is_some_and(|&listed| u32::from(listed) == intid))
     }
 
     /// Puts one interrupt into a list register: the one in which it already stands, or an empty
@@ -173,10 +184,11 @@ impl Listed {
             return merge(registers, index);
         }
         let index = registers.empty().trailing_zeros() as usize;
-        if index >= registers.count().min(MAX_LIST_REGISTERS) {
+        if index >= registers.count() {
             return false;
         }
-        self.0[index] = intid as u16;
+        let Some(listed) = self.0.get_mut(index) else { return false };
+        *listed = intid as u16;
         registers.write(index, new);
         true
     }
@@ -252,12 +264,16 @@ pub fn fill<L: ListRegisters>(
             all_fit = false;
         }
     }
-    for bank in 0..SPI_BANKS {
-        if domain.shared[bank].deliverable() != 0 {
+    if domain.any_shared_pending {
+        for bank in 0..SPI_BANKS {
             all_fit &= fill_shared(&mut vcpu.listed, id, domain, bank, registers);
         }
+        domain.any_shared_pending = domain.shared.iter().any(|bank| bank.pending != 0);
     }
-    registers.notify_when_drained(!all_fit);
+    if vcpu.waits_for_room == all_fit {
+        vcpu.waits_for_room = !all_fit;
+        registers.notify_when_drained(!all_fit);
+    }
 }
 
 /// The same for one bank of SPIs. False if one did not fit.
@@ -312,7 +328,12 @@ impl Monitor {
         let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
         vcpu.interrupts.private.pending |= 1 << (intid % BANK);
         vcpu.events = vcpu.events.wrapping_add(u64::from(intid == EVENT_PPI));
-        self.wake(key);
+        if percpu::running() == Some(key) {
+            // It is awake, and this CPU is about to return to it.
+            self.kicks.insert(percpu::this_cpu());
+        } else {
+            self.wake(key);
+        }
     }
 
     /// Makes an SPI of a domain pending, and wakes the vCPU to which it goes.
@@ -327,8 +348,8 @@ impl Monitor {
     pub fn look_at_interrupts(&mut self, key: VcpuKey) {
         let Some(domain) = self.domains.get(key.domain) else { return };
         let Some(vcpu) = domain.vcpu(key.vcpu) else { return };
-        let waiting = vcpu.interrupts.private.deliverable() != 0
-            || domain.interrupts.shared.iter().any(|bank| bank.deliverable() != 0);
+        let waiting =
+            vcpu.interrupts.private.deliverable() != 0 || domain.interrupts.any_shared_pending;
         if waiting && vcpu.online {
             self.wake(key);
         }

@@ -77,6 +77,7 @@ pub fn write<L: ListRegisters>(
     view.write(register, width, value);
     let (base, enabled, edge) = (view.base, view.bank.enabled, view.bank.edge);
     let physical = interrupts.physical.get((base / BANK - 1) as usize).copied().unwrap_or(0);
+    interrupts.any_shared_pending = true;
     forward_changes(base, physical, enabled_before, enabled, edge);
 }
 

@@ -3,17 +3,54 @@
 
 use crate::machine::id_registers;
 
-/// A system register by its encoding: Op0, Op1, CRn, CRm, Op2 (Arm ARM C5.1.2).
-pub type Encoding = (u8, u8, u8, u8, u8);
+/// A system register by its encoding (Arm ARM C5.1.2), kept as the syndrome has it, so that it is
+/// compared in one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoding(u32);
+
+impl Encoding {
+    const MASK: u64 = Encoding::new(3, 7, 15, 15, 7).0 as u64;
+
+    /// The encoding with these fields.
+    const fn new(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> Encoding {
+        Encoding(op0 << 20 | op2 << 17 | op1 << 14 | crn << 10 | crm << 1)
+    }
+
+    const fn op0(self) -> u32 {
+        self.0 >> 20 & 0x3
+    }
+
+    const fn op1(self) -> u32 {
+        self.0 >> 14 & 0x7
+    }
+
+    const fn crn(self) -> u32 {
+        self.0 >> 10 & 0xF
+    }
+
+    const fn crm(self) -> u32 {
+        self.0 >> 1 & 0xF
+    }
+
+    const fn op2(self) -> u32 {
+        self.0 >> 17 & 0x7
+    }
+
+    /// Whether this is one of those that identify the CPU: Op0 = 3, Op1 = 0, CRn = 0.
+    const fn identifies(self) -> bool {
+        const FIELDS: u32 = Encoding::new(3, 7, 15, 0, 0).0;
+        self.0 & FIELDS == Encoding::new(3, 0, 0, 0, 0).0
+    }
+}
 
 /// ICC_SGI1R_EL1
-const ICC_SGI1R: Encoding = (3, 0, 12, 11, 5);
+const ICC_SGI1R: Encoding = Encoding::new(3, 0, 12, 11, 5);
 /// ICC_ASGI1R_EL1
-const ICC_ASGI1R: Encoding = (3, 0, 12, 11, 6);
+const ICC_ASGI1R: Encoding = Encoding::new(3, 0, 12, 11, 6);
 /// ICC_SGI0R_EL1
-const ICC_SGI0R: Encoding = (3, 0, 12, 11, 7);
+const ICC_SGI0R: Encoding = Encoding::new(3, 0, 12, 11, 7);
 /// ACTLR_EL1
-const ACTLR: Encoding = (3, 0, 1, 0, 1);
+const ACTLR: Encoding = Encoding::new(3, 0, 1, 0, 1);
 
 /// A trapped MRS or MSR (ISS of exception class 0x18, Arm ARM D24.2.40).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,17 +65,11 @@ pub struct Access {
 
 impl Access {
     /// Decodes the ISS.
-    pub fn decode(iss: u64) -> Access {
-        let field = |shift: u32, mask: u64| ((iss >> shift) & mask) as u8;
+    #[inline]
+    pub const fn decode(iss: u64) -> Access {
         Access {
-            register: (
-                field(20, 0x3),
-                field(14, 0x7),
-                field(10, 0xF),
-                field(1, 0xF),
-                field(17, 0x7),
-            ),
-            rt: field(5, 0x1F).into(),
+            register: Encoding((iss & Encoding::MASK) as u32),
+            rt: (iss >> 5 & 0x1F) as usize,
             is_read: iss & 1 != 0,
         }
     }
@@ -76,21 +107,19 @@ pub enum SgiTargets {
 }
 
 /// Decides what an access does; `value` is what an MSR writes.
+#[inline]
 pub fn access(access: Access, value: u64) -> Effect {
-    match (access.register, access.is_read) {
+    let Access { register, is_read, .. } = access;
+    if is_read && register.identifies() {
+        return Effect::Value(identification(register));
+    }
+    match (register, is_read) {
         (ICC_SGI1R | ICC_ASGI1R, false) => Effect::SendSgi(decode_sgi(value)),
         // Group 0 is not the guest's.
-        (ICC_SGI0R, false) => Effect::Ignored,
-        ((3, 0, 0, crm, op2), true) => Effect::Value(identification(crm, op2)),
+        (ICC_SGI0R | ACTLR, false) => Effect::Ignored,
         (ACTLR, true) => Effect::Value(0),
-        (ACTLR, false) => Effect::Ignored,
-        (register, is_read) if belongs_to_debug_or_pmu(register) => {
-            if is_read {
-                Effect::Value(0)
-            } else {
-                Effect::Ignored
-            }
-        }
+        (register, true) if belongs_to_debug_or_pmu(register) => Effect::Value(0),
+        (register, false) if belongs_to_debug_or_pmu(register) => Effect::Ignored,
         _ => Effect::Undefined,
     }
 }
@@ -98,7 +127,12 @@ pub fn access(access: Access, value: u64) -> Effect {
 /// Debug registers (Op0 = 2) and the performance monitors (CRn = 9, CRm = 12 to 14, and CRn = 14,
 /// CRm = 8 to 15): neither is offered, and kernels that reset them unasked come to no harm.
 const fn belongs_to_debug_or_pmu(register: Encoding) -> bool {
-    matches!(register, (2, ..) | (3, _, 9, 12..=14, _) | (3, 3, 14, 8..=15, _))
+    let monitors = match (register.crn(), register.crm()) {
+        (9, 12..=14) => true,
+        (14, 8..=15) => register.op1() == 3,
+        _ => false,
+    };
+    register.op0() == 2 || register.op0() == 3 && monitors
 }
 
 /// ICC_SGI1R_EL1: INTID in bits 27 to 24, IRM in bit 40, target list in bits 15 to 0. Only affinity
@@ -153,10 +187,13 @@ static VISIBLE: [[u64; 8]; 8] = {
 };
 
 /// The value of an identification register for guests. Those that are not allocated read as zero.
-fn identification(crm: u8, op2: u8) -> u64 {
-    let visible =
-        VISIBLE.get(usize::from(crm)).and_then(|registers| registers.get(usize::from(op2)));
-    visible.map_or(0, |visible| id_registers::read(crm, op2) & visible)
+#[inline]
+fn identification(register: Encoding) -> u64 {
+    let (crm, op2) = (register.crm() as usize, register.op2() as usize);
+    match VISIBLE.get(crm) {
+        Some(visible) => id_registers::read(crm, op2) & visible[op2 % 8],
+        None => 0,
+    }
 }
 
 #[cfg(test)]
@@ -181,18 +218,20 @@ mod tests {
     #[test]
     fn hidden_features_read_as_zero_and_their_neighbours_do_not() {
         // The host's stand-in for the CPU has every bit set.
-        assert_eq!((identification(4, 0) >> 28) & 0xFF, 0, "RAS and SVE");
-        assert_eq!((identification(4, 0) >> 24) & 0xF, 0xF, "the GIC interface");
-        assert_eq!(identification(4, 4), 0);
-        assert_eq!(identification(7, 0), u64::MAX);
-        assert_eq!(identification(8, 0), 0);
+        let value = |crm, op2| identification(Encoding::new(3, 0, 0, crm, op2));
+        assert_eq!((value(4, 0) >> 28) & 0xFF, 0, "RAS and SVE");
+        assert_eq!((value(4, 0) >> 24) & 0xF, 0xF, "the GIC interface");
+        assert_eq!(value(4, 4), 0);
+        assert_eq!(value(7, 0), u64::MAX);
+        assert_eq!(value(8, 0), 0);
     }
 
     #[test]
     fn an_unknown_register_is_undefined() {
         let access_of = |register| access(Access { register, rt: 0, is_read: true }, 0);
-        assert_eq!(access_of((3, 4, 1, 1, 0)), Effect::Undefined);
+        assert_eq!(access_of(Encoding::new(3, 4, 1, 1, 0)), Effect::Undefined);
         assert_eq!(access_of(ACTLR), Effect::Value(0));
-        assert_eq!(access_of((3, 3, 9, 12, 0)), Effect::Value(0));
+        assert_eq!(access_of(Encoding::new(3, 3, 9, 12, 0)), Effect::Value(0));
+        assert_eq!(access_of(Encoding::new(2, 0, 1, 0, 4)), Effect::Value(0));
     }
 }
