@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 use tests::{Scenario, Shell, Stage};
+use xtask::options::{self, Guest};
+use xtask::paths;
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("boot::to_the_prompt", to_the_prompt),
@@ -10,6 +12,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("boot::with_little_memory", hello).on(|machine| machine.memory = Some(256)),
     Scenario::new("boot::by_the_ruler", hello).on(|machine| machine.icount = true),
     Scenario::new("boot::hello_says_hello_and_leaves", hello),
+    Scenario::new("boot::a_guest_that_the_user_brings", brought).on(bring),
 ];
 
 fn to_the_prompt(shell: &mut Shell, _: &Stage) -> Result<()> {
@@ -31,4 +34,16 @@ fn hello(shell: &mut Shell, _: &Stage) -> Result<()> {
     let after = shell.free_frames()?;
     ensure!(before == after, "{before} frames were free before, {after} are after");
     Ok(())
+}
+
+/// Brings the image of `hello` as a user brings an own one, under another name.
+fn bring(machine: &mut options::Machine) {
+    let image = paths::images().join("hello.img");
+    machine.guests = vec![Guest { name: "mine".into(), image, memory: 24, vcpus: 1 }];
+}
+
+fn brought(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let output = shell.succeeds("xl create -c mine")?;
+    ensure!(output.contains("24 MiB"), "the guest printed: {output}");
+    shell.wait_until_gone("mine")
 }

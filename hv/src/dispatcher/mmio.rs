@@ -1,8 +1,9 @@
 //! Accesses to guest-physical addresses at which no memory is: those that belong to the virtual
 //! interrupt controller are performed, the others are answered with an abort.
 
-use super::trap::{Next, Trap, skip_instruction};
+use super::exit::{Next, Trap, skip_instruction};
 use super::{LoadedListRegisters, monitor, settle};
+use crate::allocator::Monitor;
 use crate::allocator::domain::Domain;
 use crate::interpreter::exception::{DataAbort, Fault};
 use crate::interpreter::redistributor::{self, Identity};
@@ -66,31 +67,44 @@ enum Device {
 }
 
 /// Handles a data abort at stage 2.
+#[inline(never)]
 pub(super) fn data_abort(trap: &mut Trap<'_>, iss: u64) -> Next {
     let address = Ipa(context::fault_page().0 | context::far() & 0xFFF);
     let abort = Next::Take(Fault::DataAbort(DataAbort::from_bits_truncate(iss)));
     let mut monitor = monitor();
     let Some(domain) = monitor.domains.get_mut(trap.caller.domain) else { return abort };
-    if is_mapped(domain, address, iss) {
-        return Next::Resume;
-    }
+    let Some(device) = find(domain, address) else {
+        return if is_mapped(domain, address, iss) { Next::Resume } else { abort };
+    };
     let Some(access) = Access::decode(iss) else { return abort };
-    let value = trap.register(access.register);
-    let Some(device) = find(domain, address) else { return abort };
     if access.is_write {
-        write(domain, trap.caller, &device, access.width, access.width.truncate(value));
-        // What was enabled may be pending, for this vCPU or for another.
-        let vcpus: heapless::Vec<_, MAX_VCPUS> = domain.all_vcpus().map(|vcpu| vcpu.key).collect();
-        for vcpu in vcpus {
-            monitor.look_at_interrupts(vcpu);
-        }
-        settle(&mut monitor);
+        let value = access.width.truncate(trap.register(access.register));
+        perform_write(&mut monitor, trap.caller, &device, access.width, value);
     } else {
         let value = read(domain, trap.caller, &device, access.width);
         trap.set_register(access.register, access.extend(value));
     }
     skip_instruction();
     Next::Resume
+}
+
+/// Writes a register, and has what became deliverable by it delivered.
+#[inline(never)]
+fn perform_write(
+    monitor: &mut Monitor,
+    caller: VcpuKey,
+    device: &Device,
+    width: Width,
+    value: u64,
+) {
+    let Some(domain) = monitor.domains.get_mut(caller.domain) else { return };
+    write(domain, caller, device, width, value);
+    // It may be pending for this vCPU or for another.
+    let vcpus: heapless::Vec<_, MAX_VCPUS> = domain.all_vcpus().map(|vcpu| vcpu.key).collect();
+    for vcpu in vcpus {
+        monitor.look_at_interrupts(vcpu);
+    }
+    settle(monitor);
 }
 
 /// Whether the address has been mapped by now: another CPU that changes a mapping first breaks it
@@ -111,12 +125,11 @@ fn find(domain: &Domain, address: Ipa) -> Option<Device> {
     }
     let offset = address.0.checked_sub(domain.gicr_base.0)?;
     let vcpu = u32::try_from(offset / redistributor::STRIDE).ok()?;
-    (vcpu < domain.max_vcpus())
-        .then_some(Device::Redistributor { vcpu, offset: offset % redistributor::STRIDE })
+    domain.vcpu(abi::VcpuId(vcpu))?;
+    Some(Device::Redistributor { vcpu, offset: offset % redistributor::STRIDE })
 }
 
 fn read(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width) -> u64 {
-    let vcpus = domain.max_vcpus();
     let (interrupts, records) = (&mut domain.interrupts, &mut domain.vcpus);
     let mut registers = LoadedListRegisters;
     match *device {
@@ -126,10 +139,11 @@ fn read(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width) -> 
             distributor::read(interrupts, listed, offset, width)
         }
         Device::Redistributor { vcpu, offset } => {
+            let last = records.get(vcpu as usize + 1).is_none_or(Option::is_none);
             let Some(Some(target)) = records.get_mut(vcpu as usize) else { return 0 };
             let state = &mut target.interrupts;
             let listed = (vcpu == caller.vcpu.0).then_some((&state.listed, &mut registers));
-            let identity = Identity { vcpu, last: vcpu + 1 == vcpus };
+            let identity = Identity { vcpu, last };
             redistributor::read(identity, &mut state.private, listed, offset, width)
         }
     }

@@ -8,6 +8,7 @@ pub mod call;
 mod console;
 mod domctl;
 pub mod event;
+mod exit;
 pub mod grant;
 mod hvm;
 mod hypercall;

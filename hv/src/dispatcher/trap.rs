@@ -5,6 +5,7 @@
 
 use abi::VcpuId;
 
+use super::exit::{Next, Trap, skip_instruction};
 use super::{fill_list_registers, mmio, monitor, schedule, settle};
 use crate::allocator::Monitor;
 use crate::interpreter::exception::{Entry, Fault};
@@ -33,24 +34,6 @@ const WAIT_KIND_MASK: u64 = 0x3;
 /// ISS of an HVC or SMC: the immediate.
 const IMMEDIATE_MASK: u64 = 0xFFFF;
 
-/// What a trap leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// The guest goes on.
-    Resume,
-    /// The vCPU gives up the CPU.
-    GiveUp,
-    /// The guest takes an exception.
-    Take(Fault),
-}
-
-/// A trap in progress.
-#[derive(Debug)]
-pub(super) struct Trap<'a> {
-    pub(super) context: &'a mut Context,
-    pub(super) caller: VcpuKey,
-}
-
 /// Called by the vectors for every synchronous exception from a guest but hypercalls. Returns
 /// whether the vCPU gives up the CPU.
 #[unsafe(no_mangle)]
@@ -77,12 +60,7 @@ extern "C" fn serror_entry(_context: &mut Context) -> u64 {
     1
 }
 
-/// Moves on behind the trapped instruction, which is four bytes long. An HVC needs none of this:
-/// it returns behind itself.
-pub(super) fn skip_instruction() {
-    context::set_elr(context::elr().wrapping_add(4));
-}
-
+#[inline(never)]
 fn take(fault: Fault) {
     let entry = Entry::synchronous(fault, context::spsr());
     guest_exception::enter(entry.vector, entry.syndrome, context::far(), entry.pstate);
@@ -93,7 +71,10 @@ fn count(counter: &mut u64) {
     *counter = counter.wrapping_add(1);
 }
 
+/// What is not on the way of a register access is out of line: the registers that it would have to
+/// save cost that access more than the access itself.
 impl Trap<'_> {
+    #[inline(always)]
     fn handle(&mut self, class: u64, iss: u64) -> Next {
         let exits = &mut self.context.exits;
         match class {
@@ -124,6 +105,7 @@ impl Trap<'_> {
         }
     }
 
+    #[inline(never)]
     fn instruction_abort(&self, iss: u64) -> Next {
         let monitor = monitor();
         let domain = monitor.domains.get(self.caller.domain);
@@ -134,6 +116,7 @@ impl Trap<'_> {
     }
 
     /// WFI: sleeps until an interrupt is pending, or until the virtual timer would raise one.
+    #[inline(never)]
     fn wait_for_interrupt(&mut self) -> Next {
         let mut monitor = monitor();
         fill_list_registers(&mut monitor, self.caller);
@@ -149,12 +132,14 @@ impl Trap<'_> {
     }
 
     /// WFE: some other vCPU is to do something first.
+    #[inline(never)]
     fn give_way(&mut self) -> Next {
         monitor().scheduler.yield_slice(percpu::this_cpu());
         Next::GiveUp
     }
 
     /// `HVC #0` or an SMC: PSCI, otherwise what else the SMC calling convention has.
+    #[inline(never)]
     fn firmware_call(&mut self) -> Next {
         let [x0, x1, x2, x3, ..] = self.context.x;
         let Some(request) = psci::decode([x0, x1, x2, x3]) else {
@@ -225,6 +210,7 @@ impl Trap<'_> {
         Next::Resume
     }
 
+    #[inline(never)]
     fn send_sgi(&mut self, request: SgiRequest) {
         let targets = match request.targets {
             SgiTargets::List(list) => list.into(),
@@ -233,17 +219,5 @@ impl Trap<'_> {
         let mut monitor = monitor();
         monitor.send_sgi(self.caller.domain, targets, request.intid);
         settle(&mut monitor);
-    }
-
-    /// The value of a general register; number 31 is the zero register.
-    pub(super) fn register(&self, number: usize) -> u64 {
-        self.context.x.get(number).copied().unwrap_or(0)
-    }
-
-    /// Sets a general register; number 31 is the zero register.
-    pub(super) fn set_register(&mut self, number: usize, value: u64) {
-        if let Some(register) = self.context.x.get_mut(number) {
-            *register = value;
-        }
     }
 }
