@@ -60,12 +60,12 @@ fn a_command_fails_and_the_others_are_still_typed() {
 
 #[test]
 fn panics_end_the_script_with_their_message() {
-    let scene =
-        "prompt; listen; printf '\\nPANIC: dom0: oops at a.rs:1\\nbacktrace\\n'; exec sleep 60";
+    let scene = "prompt; listen; echo; echo 'PANIC: oops at a.rs:1'; echo 'backtrace'
+        echo 'PANIC: monitor: dom0 crashed; its own message stands above'; exec sleep 60";
     let reason = play(scene, "xl list").unwrap_err();
-    assert_eq!(reason, "line 1, `xl list`: PANIC: dom0: oops at a.rs:1");
+    assert_eq!(reason, "line 1, `xl list`: dom0 panicked: oops at a.rs:1");
     let scene = "printf '\\nPANIC: monitor: early at b.rs:2\\n'; exit 0";
-    assert_eq!(play(scene, "").unwrap_err(), "PANIC: monitor: early at b.rs:2");
+    assert_eq!(play(scene, "").unwrap_err(), "the monitor panicked: early at b.rs:2");
 }
 
 #[test]
