@@ -14,7 +14,7 @@ use abi::{DomId, Errno, PAGE_SIZE, VcpuId};
 use alloc::vec::Vec;
 
 use crate::allocator::domain::DomainConfig;
-use crate::allocator::frame_box::RamRange;
+use crate::allocator::ram::RamRange;
 use crate::allocator::{CreateError, Monitor, Privileged};
 use crate::dispatcher::start_vcpu;
 use crate::machine::cache;

@@ -5,7 +5,7 @@
 
 use hv::allocator::Monitor;
 use hv::allocator::frame::FramePool;
-use hv::allocator::frame_box::RamRange;
+use hv::allocator::ram::RamRange;
 use hv::allocator::scheduler::SLICE_MILLISECONDS;
 use hv::dispatcher::{self, KICK, OwnInterrupts};
 use hv::dom0;

@@ -17,6 +17,8 @@ pub mod interrupt;
 pub mod lifecycle;
 pub mod log_budget;
 pub mod physmap;
+#[expect(unsafe_code, reason = "takes the boot code's word for what is RAM")]
+pub mod ram;
 pub mod scheduler;
 pub mod stage2;
 #[cfg(test)]

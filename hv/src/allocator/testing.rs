@@ -6,7 +6,7 @@ use abi::{DomId, PAGE_SIZE};
 
 use super::domain::DomainConfig;
 use super::frame::FramePool;
-use super::frame_box::RamRange;
+use super::ram::RamRange;
 use super::{Monitor, Privileged, Progress};
 use crate::types::{Ipa, Mfn};
 

@@ -18,6 +18,9 @@ pub struct Call<'a> {
     pub args: [u64; 5],
 }
 
+/// What does a hypercall's work. The monitor's lock is held.
+pub type Handler = fn(&mut Call<'_>) -> Outcome;
+
 /// A handler's answer. Small enough to be returned in two registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -5,7 +5,7 @@
 use abi::Errno;
 use abi::hypercall::Number;
 
-use super::call::{Call, Outcome};
+use super::call::{Call, Handler, Outcome};
 use super::{
     console, domctl, event, grant, hvm, memory, multicall, sched, settle, sysctl, vcpu, version,
 };
@@ -13,9 +13,6 @@ use crate::machine::context::{self, Context};
 use crate::machine::percpu;
 use crate::machine::vectors::HYPERCALL_TABLE_SIZE as TABLE_SIZE;
 use crate::types::GuestVa;
-
-/// What does a hypercall's work. The monitor's lock is held.
-type Handler = fn(&mut Call<'_>) -> Outcome;
 
 /// What the vectors jump to. x0 to x4 and x16 are in the context; the result goes to its x0. Takes
 /// the lock if it must. Returns whether the vCPU gives up the CPU.
@@ -49,7 +46,7 @@ macro_rules! tables {
 
 tables! {
     MemoryOp => memory::memory_op;
-    Multicall => multicall::multicall;
+    Multicall => multicall;
     XenVersion => version::xen_version, xen_version;
     ConsoleIo => console::console_io;
     GrantTableOp => grant::grant_table_op;
@@ -62,9 +59,14 @@ tables! {
     Domctl => domctl::domctl;
 }
 
+/// `multicall`, which needs to find the handlers of others.
+fn multicall(call: &mut Call<'_>) -> Outcome {
+    multicall::multicall(call, handler)
+}
+
 /// The handler of a hypercall, if it exists.
 #[inline]
-pub(super) fn handler(number: u64) -> Option<Handler> {
+fn handler(number: u64) -> Option<Handler> {
     HANDLERS.get(usize::try_from(number).ok()?).copied().flatten()
 }
 

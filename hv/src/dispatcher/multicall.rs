@@ -3,18 +3,17 @@
 use abi::Errno;
 use abi::hypercall::MulticallEntry;
 
-use super::call::{Call, Outcome};
-use super::hypercall::handler;
+use super::call::{Call, Handler, Outcome};
 use crate::guest;
 use crate::types::GuestVa;
 
 /// `multicall(entries, count)`. It stops between two entries when an interrupt waits or when an
 /// entry gave up the CPU, and goes on with the rest. An entry that wants to be continued itself is
-/// written back with its new arguments.
-pub fn multicall(call: &mut Call<'_>) -> Outcome {
+/// written back with its new arguments. `handlers` finds the handler of a number.
+pub fn multicall(call: &mut Call<'_>, handlers: fn(u64) -> Option<Handler>) -> Outcome {
     let [entries, count, ..] = call.args;
     for index in 0..count {
-        let step = match one(call, GuestVa(entries), index) {
+        let step = match one(call, handlers, GuestVa(entries), index) {
             Ok(step) => step,
             Err(errno) => return errno.into(),
         };
@@ -41,11 +40,16 @@ enum Step {
 }
 
 /// Performs entry `index`.
-fn one(call: &mut Call<'_>, entries: GuestVa, index: u64) -> Result<Step, Errno> {
+fn one(
+    call: &mut Call<'_>,
+    handlers: fn(u64) -> Option<Handler>,
+    entries: GuestVa,
+    index: u64,
+) -> Result<Step, Errno> {
     let mut entry: MulticallEntry = guest::read_element(call.monitor, entries, index)?;
     let [a0, a1, a2, a3, a4, _] = entry.args;
     let mut inner = Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4] };
-    let outcome = match handler(entry.op) {
+    let outcome = match handlers(entry.op) {
         // A multicall within a multicall would nest without bound.
         Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => {
             function(&mut inner)

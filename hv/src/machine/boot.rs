@@ -3,21 +3,6 @@
 //! The image has the header of an arm64 Linux image: the loader puts it at any multiple of 2 MiB
 //! and jumps to its start at EL2 with the MMU off and the device tree's address in x0.
 
-use core::ops::Range;
-
-/// Where the monitor lies in memory.
-#[derive(Debug, Clone)]
-pub struct Image {
-    /// All of it, stacks included.
-    pub all: Range<u64>,
-    /// Its instructions.
-    pub code: Range<u64>,
-    /// Its constants.
-    pub constants: Range<u64>,
-    /// Its table of symbols (inside the constants).
-    pub symbols: Range<u64>,
-}
-
 #[cfg(target_os = "none")]
 pub use target::{StartError, initialise, initialise_cpu, start_cpu};
 
@@ -28,8 +13,8 @@ mod target {
 
     use spin::Once;
 
-    use super::Image;
     use crate::machine::description::{Conduit, DescriptionError, Machine};
+    use crate::machine::image::Image;
     use crate::machine::power::{self, PowerError};
     use crate::machine::{cache, description, el2, gic, log, mmu, percpu, uart};
     use crate::types::{CpuId, MAX_CPUS};

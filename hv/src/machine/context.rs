@@ -295,6 +295,17 @@ pub fn fault_page() -> crate::types::Ipa {
     crate::types::Ipa((read_register!("hpfar_el2") & 0xFF_FFFF_FFF0) << 8)
 }
 
+#[cfg(target_os = "none")]
+// Defined in `vectors.rs`, which knows this file's layouts.
+unsafe extern "C" {
+    /// Restores everything the vectors save, and continues the guest.
+    fn enter_guest(context: *mut Context) -> !;
+    /// Stores q0 to q31, FPCR and FPSR.
+    fn fp_save(state: *mut FpState);
+    /// Loads q0 to q31, FPCR and FPSR.
+    fn fp_load(state: *const FpState);
+}
+
 /// Leaves the monitor for a vCPU, for the first time on this CPU.
 ///
 /// # Safety
@@ -302,7 +313,7 @@ pub fn fault_page() -> crate::types::Ipa {
 #[cfg(target_os = "none")]
 pub unsafe fn enter(context: *mut Context) -> ! {
     // SAFETY: the caller's promise is what the vectors' exit path needs.
-    unsafe { super::vectors::enter_guest(context) }
+    unsafe { enter_guest(context) }
 }
 
 #[cfg(not(target_os = "none"))]
@@ -314,13 +325,13 @@ impl FpState {
 #[cfg(target_os = "none")]
 impl FpState {
     fn save(&mut self) {
-        // SAFETY: `vectors::fp_save` writes a whole `FpState` at its argument and nothing else.
-        unsafe { super::vectors::fp_save(self) }
+        // SAFETY: `fp_save` writes a whole `FpState` at its argument and nothing else.
+        unsafe { fp_save(self) }
     }
 
     fn load(&self) {
-        // SAFETY: `vectors::fp_load` reads a whole `FpState`; the monitor uses no FP registers.
-        unsafe { super::vectors::fp_load(self) }
+        // SAFETY: `fp_load` reads a whole `FpState`; the monitor uses no FP registers.
+        unsafe { fp_load(self) }
     }
 }
 

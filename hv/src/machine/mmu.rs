@@ -11,7 +11,7 @@ use aarch64_paging::MapError;
 use aarch64_paging::descriptor::{El23Attributes, PhysicalAddress};
 use aarch64_paging::paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Translation};
 
-use super::boot::Image;
+use super::image::Image;
 use super::percpu;
 
 /// Index 0: normal memory, write-back, allocating; index 1: device, nGnRE.

@@ -9,6 +9,7 @@ pub mod el2;
 pub mod gic;
 pub mod guest_exception;
 pub mod id_registers;
+pub mod image;
 pub mod list_register;
 pub mod lock;
 pub mod log;

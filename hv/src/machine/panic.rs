@@ -163,7 +163,7 @@ impl fmt::Display for Symbolized {
 }
 
 /// The table that the build put into the image, if it did.
-fn symbols(image: &boot::Image) -> Option<Symbols<'static>> {
+fn symbols(image: &super::image::Image) -> Option<Symbols<'static>> {
     let range = &image.symbols;
     let start: *const u8 = core::ptr::with_exposed_provenance(range.start as usize);
     // SAFETY: the linker script reserves the range in the constants, which nobody writes.

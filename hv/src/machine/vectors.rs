@@ -24,16 +24,6 @@ use super::percpu::{EMERGENCY_TO_PER_CPU, PerCpu};
 pub const HYPERCALL_TABLE_SIZE: usize = 64;
 
 #[cfg(target_os = "none")]
-unsafe extern "C" {
-    /// Restores everything the vectors save, and continues the guest.
-    pub(super) fn enter_guest(context: *mut Context) -> !;
-    /// Stores q0 to q31, FPCR and FPSR.
-    pub(super) fn fp_save(state: *mut FpState);
-    /// Loads q0 to q31, FPCR and FPSR.
-    pub(super) fn fp_load(state: *const FpState);
-}
-
-#[cfg(target_os = "none")]
 core::arch::global_asm!(
     r#"
     .section .text.vectors, "ax"

@@ -27,7 +27,7 @@ use abi::{DomId, Errno};
 use self::buddy::Buddy;
 use self::table::{Entry, Index, Table};
 use super::MAX_DOMAINS;
-use super::frame_box::{RamRange, vouched};
+use super::ram::{RamRange, vouched};
 use crate::machine::memory::RamFrame;
 use crate::types::Mfn;
 

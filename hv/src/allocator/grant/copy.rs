@@ -60,7 +60,7 @@ impl Monitor {
             return Err(Status::PermissionDenied);
         }
         let domain = self.domains.get(caller).ok_or(Status::BadDomain)?;
-        let frame = own_ram(domain, &self.frames, Gfn(end.frame))?;
+        let frame = own_ram(&domain.stage2, &self.frames, Gfn(end.frame))?;
         Ok(End { frame, marked: None })
     }
 
@@ -88,7 +88,7 @@ impl Monitor {
         let gfn = entry.claim(caller, access)?;
         let frame = match pinned {
             Some(mfn) => self.frames.ram(mfn).ok_or(Status::BadPage),
-            None => own_ram(domain, &self.frames, gfn),
+            None => own_ram(&domain.stage2, &self.frames, gfn),
         };
         let frame = frame.inspect_err(|_| entry.release(marks))?;
         Ok(End { frame, marked: Some((entry, marks)) })

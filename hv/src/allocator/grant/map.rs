@@ -33,7 +33,14 @@ impl Monitor {
         let mapping = Mapping::new(granter.id, request.reference, access, gfn);
         let mapping = mapping.ok_or(Status::GeneralError)?;
         mapper.grants.maptrack.reserve(pool, caller).or(Err(Status::NoDeviceSpace))?;
-        let frame = pins::pin(granter, pool, request.reference, caller, access)?;
+        let frame = pins::pin(
+            &mut granter.grants,
+            &granter.stage2,
+            pool,
+            request.reference,
+            caller,
+            access,
+        )?;
         if mapper.stage2.map(pool, gfn, frame.mfn(), 0, leaf_kind(access)).is_err() {
             granter.grants.unpin(request.reference, access);
             return Err(Status::GeneralError);

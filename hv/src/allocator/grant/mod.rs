@@ -31,10 +31,9 @@ use heapless::Vec;
 use self::entry::SharedEntry;
 use self::maptrack::Maptrack;
 use self::pins::Pins;
-use super::domain::Domain;
 use super::frame::{FramePool, Kind, OutOfFrames};
 use super::frame_box::FrameBox;
-use super::stage2::LeafKind;
+use super::stage2::{LeafKind, Stage2};
 use crate::machine::memory::RamFrame;
 
 pub use map::Mapped;
@@ -185,8 +184,8 @@ impl GrantTable {
 
 /// A frame of a domain's own RAM: the only kind that it may grant or copy from.
 #[inline]
-fn own_ram(domain: &Domain, pool: &FramePool, gfn: abi::Gfn) -> Result<RamFrame, Status> {
-    match domain.stage2.lookup(gfn) {
+fn own_ram(space: &Stage2, pool: &FramePool, gfn: abi::Gfn) -> Result<RamFrame, Status> {
+    match space.lookup(gfn) {
         Some(leaf) if leaf.kind == LeafKind::Ram => pool.ram(leaf.mfn).ok_or(Status::BadPage),
         _ => Err(Status::BadPage),
     }

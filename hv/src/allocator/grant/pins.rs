@@ -4,8 +4,8 @@ use abi::grant::{EntryFlags, Status};
 use abi::{DomId, GrantRef};
 
 use super::{Access, GrantTable, own_ram};
-use crate::allocator::domain::Domain;
 use crate::allocator::frame::FramePool;
+use crate::allocator::stage2::Stage2;
 use crate::machine::memory::RamFrame;
 use crate::types::Mfn;
 
@@ -66,15 +66,17 @@ impl Pins {
     }
 }
 
-/// Pins one more mapping by `grantee` of what `reference` grants, and returns the frame.
+/// Pins one more mapping by `grantee` of what `reference` grants, and returns the frame, which is
+/// in the granter's `space`.
 pub(super) fn pin(
-    granter: &mut Domain,
+    granter: &mut GrantTable,
+    space: &Stage2,
     pool: &FramePool,
     reference: GrantRef,
     grantee: DomId,
     access: Access,
 ) -> Result<RamFrame, Status> {
-    let (entry, pins) = granter.grants.entry(reference).ok_or(Status::BadGrantRef)?;
+    let (entry, pins) = granter.entry(reference).ok_or(Status::BadGrantRef)?;
     let mut pins = *pins;
     let pinned = pins.frame_for(grantee)?;
     let held = pins.marks();
@@ -87,11 +89,11 @@ pub(super) fn pin(
         }
         None => {
             let gfn = entry.claim(grantee, access)?;
-            own_ram(granter, pool, gfn).inspect_err(|_| entry.release(access.flags()))?
+            own_ram(space, pool, gfn).inspect_err(|_| entry.release(access.flags()))?
         }
     };
-    granter.grants.store(reference, Pins { frame: frame.mfn(), grantee, ..pins });
-    granter.grants.pinned += 1;
+    granter.store(reference, Pins { frame: frame.mfn(), grantee, ..pins });
+    granter.pinned += 1;
     Ok(frame)
 }
 
