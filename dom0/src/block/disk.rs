@@ -16,6 +16,9 @@ use thiserror::Error;
 
 use super::virtqueue::{Operation, SIZE, Span, Status, Virtqueue};
 
+#[cfg(test)]
+mod tests;
+
 /// Why a transfer failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum IoError {
@@ -59,7 +62,8 @@ struct State {
 }
 
 struct InFlight {
-    done: oneshot::Sender<Result<(), IoError>>,
+    /// Whoever waits, until it is told.
+    done: Option<oneshot::Sender<Result<(), IoError>>>,
     /// Keeps the memory in place.
     memory: Box<dyn Any>,
 }
@@ -113,8 +117,7 @@ impl Disk {
             };
             let InFlight { done, memory } = finished;
             drop(memory);
-            // Nobody may be waiting any more.
-            let _ = done.send(result);
+            tell(done, result);
         }
     }
 }
@@ -138,7 +141,7 @@ impl State {
         let (done, receiver) = oneshot::channel();
         let memory = memory.take().unwrap_or_else(|| Box::new(()));
         if let Some(place) = self.in_flight.get_mut(usize::from(slot)) {
-            *place = Some(InFlight { done, memory });
+            *place = Some(InFlight { done: Some(done), memory });
         }
         self.publisher.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(receiver))
@@ -153,13 +156,25 @@ impl State {
         Poll::Ready(self.queue.publish())
     }
 
+    /// Fails everything, now and in future. Memory that is in flight stays where it is for ever:
+    /// a device that is broken may still write it.
+    fn give_up(&mut self) {
+        self.broken = true;
+        for in_flight in self.in_flight.iter_mut().flatten() {
+            tell(in_flight.done.take(), Err(IoError::Broken));
+        }
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+
     fn take_finished(&mut self) -> Option<(InFlight, Result<(), IoError>)> {
+        if self.broken {
+            return None;
+        }
         let (slot, status) = match self.queue.pop() {
             Ok(finished) => finished?,
             Err(error) => {
-                // The memory of what is in flight stays mapped: the device may still write it.
                 log::error!("{error}");
-                self.broken = true;
+                self.give_up();
                 return None;
             }
         };
@@ -171,5 +186,12 @@ impl State {
             Status::Unsupported => Err(IoError::Unsupported),
         };
         Some((finished, result))
+    }
+}
+
+/// Wakes whoever waits for a transfer; nobody may be any more.
+fn tell(done: Option<oneshot::Sender<Result<(), IoError>>>, result: Result<(), IoError>) {
+    if let Some(done) = done {
+        let _ = done.send(result);
     }
 }

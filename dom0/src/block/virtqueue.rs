@@ -22,6 +22,9 @@ use abi::block::MAX_SEGMENTS;
 use pv_guest_kernel::memory::OutOfMemory;
 use pv_guest_kernel::shared::SharedPage;
 
+#[cfg(test)]
+pub(super) mod tests;
+
 /// Requests that can be in flight. A power of two; fits the bits of [`Virtqueue::busy`].
 pub(super) const SIZE: u16 = 64;
 

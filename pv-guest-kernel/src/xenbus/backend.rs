@@ -67,6 +67,13 @@ async fn run_backend(
 ) {
     // It may not be there yet: each further key that the toolstack writes leads here again.
     while let Ok(device) = Device::backend(store, path).await {
+        if !device.is_wanted().await {
+            // The toolstack waits to hear that nobody uses the device, even if nobody ever did.
+            if device.state() != State::Closed {
+                device.close().await;
+            }
+            break;
+        }
         match driver(&device).await {
             // The frontend may start again, for example as another kernel in the same domain.
             Ok(()) | Err(Error::Gone(_)) => {

@@ -49,13 +49,11 @@ impl Device {
     /// The backend's end: a directory such as `backend/vbd/5/51712`.
     ///
     /// # Errors
-    /// [`Error::Key`] if the directory does not name a frontend; [`Error::Removed`] if the
-    /// toolstack is taking the device away.
+    /// [`Error::Key`] if the directory does not name a frontend.
     pub async fn backend(store: &Client, path: &str) -> Result<Device, Error> {
         let mut device = Device::open(store, path, "frontend").await?;
         let online = device.key("online");
         device.online = Some(store.watch(&online).await?);
-        device.look().await?;
         Ok(device)
     }
 
@@ -176,6 +174,11 @@ impl Device {
         }
     }
 
+    /// Whether the toolstack has not begun to take the device away.
+    pub(super) async fn is_wanted(&self) -> bool {
+        self.online.is_none() || self.read::<u32>("online").await.is_ok_and(|online| online != 0)
+    }
+
     /// Waits until the toolstack takes the device away.
     pub(super) async fn removed(&self) {
         while !matches!(self.look().await, Err(Error::Removed)) {
@@ -255,7 +258,7 @@ impl Device {
 
     /// The other end's state, unless the device is being taken away.
     async fn look(&self) -> Result<State, Error> {
-        if self.online.is_some() && self.read::<u32>("online").await.unwrap_or(0) == 0 {
+        if !self.is_wanted().await {
             return Err(Error::Removed);
         }
         let state = match self.store.read(&format!("{}/state", self.peer_path)).await {

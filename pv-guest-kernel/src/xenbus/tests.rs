@@ -128,6 +128,23 @@ fn a_backend_is_served_when_it_appears_and_closed_when_it_is_taken_away() {
     });
 }
 
+#[test]
+fn a_backend_that_was_never_served_is_closed_too() {
+    with_device(async |store, _, dom0| {
+        store.set(&[(&format!("{BACKEND}/online"), "0")]);
+        let server = executor::spawn(async move {
+            let driver = async |_: &Device| panic!("the toolstack does not want it any more");
+            serve_backends(&dom0, "clock", driver).await
+        });
+        let state = format!("{BACKEND}/state");
+        wait_until(|| store.get(&state).as_deref() == Some("6")).await;
+        store.remove(BACKEND);
+        executor::yield_now().await;
+        assert_eq!(store.get(&state), None);
+        drop(server);
+    });
+}
+
 /// Lets the other tasks run until `condition` holds; a test that waits in vain fails.
 async fn wait_until(condition: impl Fn() -> bool) {
     for _ in 0..2000 {
