@@ -46,6 +46,11 @@ pub struct VcpuKey {
     pub vcpu: VcpuId,
 }
 
+impl VcpuKey {
+    /// No vCPU: no domain has this number, so that whatever is looked up by it is not found.
+    pub const NONE: VcpuKey = VcpuKey { domain: DomId::INVALID, vcpu: VcpuId(0) };
+}
+
 impl fmt::Display for VcpuKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}v{}", self.domain, self.vcpu.0)

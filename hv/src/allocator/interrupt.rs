@@ -3,15 +3,16 @@
 //!
 //! A [`Bank`] holds 32 interrupts. Every vCPU has one for its SGIs and PPIs, every domain some for
 //! its SPIs. An interrupt that becomes pending is noted in its bank; it moves to a list register
-//! when its vCPU next enters the guest on a CPU ([`fill`]), and from then on the hardware delivers
-//! it. `pending` in a bank thus means "pending and not in a list register".
+//! at once if its vCPU is in this CPU ([`VcpuInterrupts::present`]), otherwise when it next enters
+//! the guest on one ([`fill`]), and from then on the hardware delivers it. `pending` in a bank thus
+//! means "pending and not in a list register".
 
 use abi::VcpuId;
 use abi::device_tree::EVENT_PPI;
 
 use crate::allocator::Monitor;
 use crate::machine::gic::Intid;
-use crate::machine::list_register::{ListRegister, MAX_LIST_REGISTERS, State};
+use crate::machine::list_register::{self, ListRegister, MAX_LIST_REGISTERS, Request, State};
 use crate::machine::{percpu, timer};
 use crate::types::{MAX_VCPUS, VcpuKey};
 
@@ -77,6 +78,25 @@ impl VcpuInterrupts {
             private: Bank::new(SGI_BITS),
             listed: Listed::new(),
             waits_for_room: false,
+        }
+    }
+
+    /// Makes an SGI or PPI pending for the vCPU whose list registers these are. `enabled` is what
+    /// its distributor says.
+    #[inline]
+    fn present<L: ListRegisters>(&mut self, enabled: bool, registers: &mut L, intid: u32) {
+        let number = intid % BANK;
+        let bit = 1 << number;
+        let bank = &mut self.private;
+        if !enabled || bank.enabled & bank.group1 & bit == 0 {
+            bank.pending |= bit;
+            return;
+        }
+        let new = ListRegister::pending(Intid(number), bank.priority[number as usize]);
+        if !self.listed.insert(registers, new) {
+            bank.pending |= bit;
+            self.waits_for_room = true;
+            registers.notify_when_drained(true);
         }
     }
 }
@@ -146,9 +166,7 @@ pub fn spi_place(intid: u32) -> Option<(usize, u32)> {
 
 /// The list registers of a CPU, or a model of them.
 pub trait ListRegisters {
-    /// How many there are.
-    fn count(&self) -> usize;
-    /// Bit n: register n is empty (ICH_ELRSR_EL2).
+    /// Bit n: register n exists and is empty (ICH_ELRSR_EL2).
     fn empty(&self) -> u32;
     /// Reads one.
     fn read(&self, index: usize) -> ListRegister;
@@ -158,37 +176,72 @@ pub trait ListRegisters {
     fn notify_when_drained(&mut self, wanted: bool);
 }
 
+/// The list registers of this CPU, with the state of the vCPU that is in it.
+#[derive(Debug)]
+pub struct Loaded;
+
+impl ListRegisters for Loaded {
+    #[inline]
+    fn empty(&self) -> u32 {
+        list_register::empty_mask().into()
+    }
+
+    #[inline]
+    fn read(&self, index: usize) -> ListRegister {
+        list_register::read(index)
+    }
+
+    #[inline]
+    fn write(&mut self, index: usize, register: ListRegister) {
+        list_register::write(index, register);
+    }
+
+    #[inline]
+    fn notify_when_drained(&mut self, wanted: bool) {
+        list_register::request(if wanted { Request::UNDERFLOW } else { Request::empty() });
+    }
+}
+
 /// Which interrupt stands in each list register of a vCPU. Whether it still does, the register's
 /// state tells.
 #[derive(Debug)]
-pub struct Listed([u16; MAX_LIST_REGISTERS]);
+pub struct Listed {
+    intids: [u16; MAX_LIST_REGISTERS],
+    /// Registers that were filled and have not been seen empty since, one bit each.
+    filled: u32,
+}
 
 impl Listed {
     const fn new() -> Self {
-        Listed([0; MAX_LIST_REGISTERS])
+        Listed { intids: [0; MAX_LIST_REGISTERS], filled: 0 }
     }
 
     /// The list register in which an interrupt stands.
     fn find<L: ListRegisters>(&self, registers: &L, intid: u32) -> Option<usize> {
-        let all = (1 << registers.count().min(MAX_LIST_REGISTERS)) - 1;
-        bits(all & !registers.empty())
+        self.find_among(self.filled & !registers.empty(), intid)
+    }
+
+    #[inline]
+    fn find_among(&self, filled: u32, intid: u32) -> Option<usize> {
+        bits(filled)
             .map(|index| index as usize)
-            .find(|&index| self.0.get(index).is_some_and(|&listed| u32::from(listed) == intid))
+            .find(|&index| self.intids.get(index).is_some_and(|&listed| u32::from(listed) == intid))
     }
 
     /// Puts one interrupt into a list register: the one in which it already stands, or an empty
     /// one. False if there is none.
+    #[inline]
     fn insert<L: ListRegisters>(&mut self, registers: &mut L, new: ListRegister) -> bool {
         let intid = new.intid().0;
-        if let Some(index) = self.find(registers, intid) {
+        let empty = registers.empty();
+        let filled = self.filled & !empty;
+        if let Some(index) = self.find_among(filled, intid) {
             return merge(registers, index);
         }
-        let index = registers.empty().trailing_zeros() as usize;
-        if index >= registers.count() {
-            return false;
-        }
-        let Some(listed) = self.0.get_mut(index) else { return false };
+        let index = empty.trailing_zeros() as usize;
+        let Some(listed) = self.intids.get_mut(index) else { return false };
         *listed = intid as u16;
+        self.filled = filled | 1 << index;
         registers.write(index, new);
         true
     }
@@ -232,6 +285,7 @@ impl Listed {
 
 /// Makes an interrupt that stands in a list register pending once more. One that is linked to a
 /// physical interrupt cannot be both active and pending (Arm IHI 0069, ICH_LR.State): it waits.
+#[inline(never)]
 fn merge<L: ListRegisters>(registers: &mut L, index: usize) -> bool {
     let register = registers.read(index);
     let state = match register.state() {
@@ -325,13 +379,13 @@ impl Monitor {
     pub fn raise_private(&mut self, key: VcpuKey, intid: u32) {
         debug_assert!(intid < BANK);
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
+        let enabled = domain.interrupts.enabled;
         let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
-        vcpu.interrupts.private.pending |= 1 << (intid % BANK);
         vcpu.events = vcpu.events.wrapping_add(u64::from(intid == EVENT_PPI));
-        if percpu::running() == Some(key) {
-            // It is awake, and this CPU is about to return to it.
-            self.kicks.insert(percpu::this_cpu());
+        if percpu::running() == key {
+            vcpu.interrupts.present(enabled, &mut Loaded, intid);
         } else {
+            vcpu.interrupts.private.pending |= 1 << (intid % BANK);
             self.wake(key);
         }
     }
@@ -340,7 +394,25 @@ impl Monitor {
     pub fn raise_shared(&mut self, domain: abi::DomId, intid: u32) {
         let Some(target) = self.domains.get_mut(domain) else { return };
         let Some(vcpu) = target.interrupts.raise_shared(intid) else { return };
-        self.wake(VcpuKey { domain, vcpu });
+        self.nudge(VcpuKey { domain, vcpu });
+    }
+
+    /// Moves the pending interrupts of the vCPU that is in this CPU to its list registers.
+    pub fn fill_list_registers(&mut self, key: VcpuKey) {
+        let Some(domain) = self.domains.get_mut(key.domain) else { return };
+        let vcpu = domain.vcpus.get_mut(key.vcpu.0 as usize).and_then(Option::as_mut);
+        if let Some(vcpu) = vcpu {
+            fill(&mut vcpu.interrupts, key.vcpu, &mut domain.interrupts, &mut Loaded);
+        }
+    }
+
+    /// Has a vCPU deliver what is pending for it: here and now, or on its CPU.
+    fn nudge(&mut self, key: VcpuKey) {
+        if percpu::running() == key {
+            self.fill_list_registers(key);
+        } else {
+            self.wake(key);
+        }
     }
 
     /// Has a vCPU deliver what has become deliverable because a register of its interrupt
@@ -351,7 +423,7 @@ impl Monitor {
         let waiting =
             vcpu.interrupts.private.deliverable() != 0 || domain.interrupts.any_shared_pending;
         if waiting && vcpu.online {
-            self.wake(key);
+            self.nudge(key);
         }
     }
 

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::machine::context::{self, Context};
 use crate::machine::percpu;
-use crate::machine::vectors::HYPERCALL_TABLE_SIZE as TABLE_SIZE;
+use crate::machine::vectors::{HYPERCALL_TABLE_SIZE as TABLE_SIZE, Resume};
 use crate::types::GuestVa;
 
 /// What the vectors jump to. x0 to x4 and x16 are in the context; the result goes to its x0. Takes
-/// the lock if it must. Returns whether the vCPU gives up the CPU.
-type Entry = extern "C" fn(&mut Context) -> u64;
+/// the lock if it must.
+type Entry = extern "C" fn(&mut Context) -> Resume;
 
 /// The handler and the entry for each number.
 macro_rules! tables {
@@ -36,7 +36,7 @@ macro_rules! tables {
         };
     };
     (@entry $handler:path) => {{
-        extern "C" fn entry(context: &mut Context) -> u64 {
+        extern "C" fn entry(context: &mut Context) -> Resume {
             locked(context, $handler)
         }
         entry
@@ -70,68 +70,67 @@ fn handler(number: u64) -> Option<Handler> {
     HANDLERS.get(usize::try_from(number).ok()?).copied().flatten()
 }
 
-extern "C" fn unknown(context: &mut Context) -> u64 {
+extern "C" fn unknown(context: &mut Context) -> Resume {
     context.x[0] = Errno::ENOSYS.to_return().cast_unsigned();
-    0
+    Resume::Guest
 }
 
 /// Answers without the lock what can be so answered.
-extern "C" fn xen_version(context: &mut Context) -> u64 {
+extern "C" fn xen_version(context: &mut Context) -> Resume {
     match version::immediate(context.x[0]) {
         Some(answer) => {
             context.x[0] = answer;
-            0
+            Resume::Guest
         }
         None => other_xen_version(context),
     }
 }
 
 #[inline(never)]
-fn other_xen_version(context: &mut Context) -> u64 {
+fn other_xen_version(context: &mut Context) -> Resume {
     locked(context, version::xen_version)
 }
 
 /// Sending an event is what guests do most: it goes straight on, past the choice of command and
 /// the registers and stack that the others need.
-extern "C" fn event_channel_op(context: &mut Context) -> u64 {
+extern "C" fn event_channel_op(context: &mut Context) -> Resume {
     if context.x[0] != abi::event::Command::Send.raw() {
         return other_event_channel_op(context);
     }
-    let Some(caller) = percpu::running() else { return 1 };
+    let caller = percpu::running();
     let mut monitor = super::monitor();
     let sent = event::send(&mut monitor, caller.domain, GuestVa(context.x[1]));
-    settle(&mut monitor);
     context.x[0] = sent.map_or_else(|errno| errno.to_return().cast_unsigned(), |()| 0);
-    0
+    if settle(&mut monitor) { Resume::Another } else { Resume::Guest }
 }
 
 #[inline(never)]
-fn other_event_channel_op(context: &mut Context) -> u64 {
+fn other_event_channel_op(context: &mut Context) -> Resume {
     locked(context, event::event_channel_op)
 }
 
 /// Runs a handler under the monitor's lock, and settles what it left behind.
 #[inline(always)]
-fn locked(context: &mut Context, handler: impl FnOnce(&mut Call<'_>) -> Outcome) -> u64 {
-    let Some(caller) = percpu::running() else { return 1 };
+fn locked(context: &mut Context, handler: impl FnOnce(&mut Call<'_>) -> Outcome) -> Resume {
+    let caller = percpu::running();
     let mut monitor = super::monitor();
     let [x0, x1, x2, x3, x4, ..] = context.x;
     let mut call = Call { monitor: &mut monitor, caller, args: [x0, x1, x2, x3, x4] };
     let outcome = handler(&mut call);
     let args = call.args;
-    settle(&mut monitor);
+    let must_pick = settle(&mut monitor);
     match outcome {
         Outcome::Return(result) => {
             context.x[0] = result;
-            0
+            if must_pick { Resume::Another } else { Resume::Guest }
         }
         Outcome::Reschedule(result) => {
             context.x[0] = result;
-            1
+            Resume::Another
         }
         Outcome::Continue => {
             execute_again(context, &args);
-            1
+            Resume::Another
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Accesses to guest-physical addresses at which no memory is: those that belong to the virtual
 //! interrupt controller are performed, the others are answered with an abort.
 
-use super::exit::{Next, Trap, skip_instruction};
-use super::{LoadedListRegisters, monitor, settle};
+use super::exit::{count, load_register, register, skip_instruction, take};
+use super::{monitor, settle};
 use crate::allocator::Monitor;
 use crate::allocator::domain::Domain;
+use crate::allocator::interrupt::Loaded;
 use crate::interpreter::exception::{DataAbort, Fault};
 use crate::interpreter::redistributor::{self, Identity};
 use crate::interpreter::{Width, distributor};
-use crate::machine::context;
+use crate::machine::context::{self, Context};
+use crate::machine::percpu;
+use crate::machine::vectors::Resume;
 use crate::types::{Ipa, MAX_VCPUS, VcpuKey};
 
 /// Bytes of the distributor's frame.
@@ -67,25 +70,35 @@ enum Device {
 }
 
 /// Handles a data abort at stage 2.
-#[inline(never)]
-pub(super) fn data_abort(trap: &mut Trap<'_>, iss: u64) -> Next {
+pub(super) extern "C" fn data_abort(context: &mut Context, iss: u64) -> Resume {
+    count(&mut context.exits.mmio);
     let address = Ipa(context::fault_page().0 | context::far() & 0xFFF);
-    let abort = Next::Take(Fault::DataAbort(DataAbort::from_bits_truncate(iss)));
+    let caller = percpu::running();
     let mut monitor = monitor();
-    let Some(domain) = monitor.domains.get_mut(trap.caller.domain) else { return abort };
-    let Some(device) = find(domain, address) else {
-        return if is_mapped(domain, address, iss) { Next::Resume } else { abort };
+    let domain = monitor.domains.get_mut(caller.domain);
+    let Some((domain, device)) = domain.and_then(|domain| find(domain, address)) else {
+        return no_device(&monitor, caller, address, iss);
     };
-    let Some(access) = Access::decode(iss) else { return abort };
+    let Some(access) = Access::decode(iss) else { return abort(iss) };
     if access.is_write {
-        let value = access.width.truncate(trap.register(access.register));
-        perform_write(&mut monitor, trap.caller, &device, access.width, value);
-    } else {
-        let value = read(domain, trap.caller, &device, access.width);
-        trap.set_register(access.register, access.extend(value));
+        let value = access.width.truncate(register(context, access.register));
+        return perform_write(&mut monitor, caller, &device, access.width, value);
     }
-    skip_instruction();
-    Next::Resume
+    let value = read(domain, caller, &device, access.width);
+    load_register(context, access.register, access.extend(value))
+}
+
+fn abort(iss: u64) -> Resume {
+    take(Fault::DataAbort(DataAbort::from_bits_truncate(iss)))
+}
+
+#[inline(never)]
+fn no_device(monitor: &Monitor, caller: VcpuKey, address: Ipa, iss: u64) -> Resume {
+    let domain = monitor.domains.get(caller.domain);
+    match domain.is_some_and(|domain| is_mapped(domain, address, iss)) {
+        true => Resume::Guest,
+        false => abort(iss),
+    }
 }
 
 /// Writes a register, and has what became deliverable by it delivered.
@@ -96,15 +109,16 @@ fn perform_write(
     device: &Device,
     width: Width,
     value: u64,
-) {
-    let Some(domain) = monitor.domains.get_mut(caller.domain) else { return };
+) -> Resume {
+    let Some(domain) = monitor.domains.get_mut(caller.domain) else { return Resume::Another };
     write(domain, caller, device, width, value);
     // It may be pending for this vCPU or for another.
     let vcpus: heapless::Vec<_, MAX_VCPUS> = domain.all_vcpus().map(|vcpu| vcpu.key).collect();
     for vcpu in vcpus {
         monitor.look_at_interrupts(vcpu);
     }
-    settle(monitor);
+    skip_instruction();
+    if settle(monitor) { Resume::Another } else { Resume::Guest }
 }
 
 /// Whether the address has been mapped by now: another CPU that changes a mapping first breaks it
@@ -117,21 +131,21 @@ pub(super) fn is_mapped(domain: &Domain, address: Ipa, iss: u64) -> bool {
 }
 
 /// What is at an address.
-fn find(domain: &Domain, address: Ipa) -> Option<Device> {
+fn find(domain: &mut Domain, address: Ipa) -> Option<(&mut Domain, Device)> {
     if let Some(offset) = address.0.checked_sub(domain.gicd_base.0)
         && offset < DISTRIBUTOR_SIZE
     {
-        return Some(Device::Distributor { offset });
+        return Some((domain, Device::Distributor { offset }));
     }
     let offset = address.0.checked_sub(domain.gicr_base.0)?;
     let vcpu = u32::try_from(offset / redistributor::STRIDE).ok()?;
     domain.vcpu(abi::VcpuId(vcpu))?;
-    Some(Device::Redistributor { vcpu, offset: offset % redistributor::STRIDE })
+    Some((domain, Device::Redistributor { vcpu, offset: offset % redistributor::STRIDE }))
 }
 
 fn read(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width) -> u64 {
     let (interrupts, records) = (&mut domain.interrupts, &mut domain.vcpus);
-    let mut registers = LoadedListRegisters;
+    let mut registers = Loaded;
     match *device {
         Device::Distributor { offset } => {
             let own = records.get(caller.vcpu.0 as usize).and_then(Option::as_ref);
@@ -152,7 +166,7 @@ fn read(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width) -> 
 fn write(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width, value: u64) {
     let vcpus = domain.max_vcpus() as usize;
     let (interrupts, records) = (&mut domain.interrupts, &mut domain.vcpus);
-    let mut registers = LoadedListRegisters;
+    let mut registers = Loaded;
     match *device {
         Device::Distributor { offset } => {
             let own = records.get(caller.vcpu.0 as usize).and_then(Option::as_ref);

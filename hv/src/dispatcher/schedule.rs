@@ -6,7 +6,7 @@ use abi::Errno;
 use abi::shared_info::RunstateInfo;
 use zerocopy::IntoBytes;
 
-use super::{fill_list_registers, interrupt, monitor, settle};
+use super::{interrupt, monitor, settle};
 use crate::allocator::Monitor;
 use crate::guest;
 #[cfg(target_os = "none")]
@@ -27,16 +27,14 @@ extern "C" fn reschedule(context: &mut Context) -> *mut Context {
     let mut monitor = monitor();
     let next = pick(&mut monitor, cpu);
     let running = percpu::running();
-    if let Some(key) = running
-        && next == running
-    {
-        fill_list_registers(&mut monitor, key);
+    if next == Some(running) {
+        monitor.fill_list_registers(running);
         settle(&mut monitor);
         return context;
     }
     // SAFETY: the vectors came here with the vCPU whose context this is.
     unsafe { context.switch_out() };
-    percpu::set_running(None);
+    percpu::set_running(VcpuKey::NONE);
     run(monitor, cpu, next)
 }
 
@@ -68,10 +66,11 @@ fn run(
         if let Some(context) = next.and_then(|key| load(&mut monitor, key)) {
             return context;
         }
-        interrupt::kick_others(&mut monitor, cpu);
-        drop(monitor);
-        power::wait_for_interrupt();
-        monitor = interrupt::handle_pending(cpu, None);
+        if !settle(&mut monitor) {
+            drop(monitor);
+            power::wait_for_interrupt();
+            monitor = interrupt::handle_pending(cpu);
+        }
         next = pick(&mut monitor, cpu);
     }
 }
@@ -85,8 +84,8 @@ fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<*mut Context> {
     // online; the scheduler runs a vCPU on one CPU at a time, and the vCPU that was in this CPU
     // has been switched out. Its domain cannot be destroyed while it is on a CPU.
     unsafe { (*context).switch_in() };
-    percpu::set_running(Some(key));
-    fill_list_registers(monitor, key);
+    percpu::set_running(key);
+    monitor.fill_list_registers(key);
     if let Some(area) = runstate_area {
         let info = runstate(monitor, key);
         // A guest that unmaps its own record goes without.

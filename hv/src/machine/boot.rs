@@ -175,6 +175,8 @@ mod target {
     /// To be called once, by the boot CPU, first thing, with the device tree's address as the
     /// loader gave it.
     pub unsafe fn initialise(dtb: u64) -> Result<Machine, StartError> {
+        // The boot code has put the stack below this CPU's block, which is still zero.
+        percpu::prepare(CpuId(0)).ok_or(StartError::NoCpu(CpuId(0)))?;
         let image = image();
         // SAFETY: the loader put a device tree there, and the description reserves its memory.
         let blob = unsafe { device_tree(dtb) };

@@ -164,9 +164,10 @@ pub fn end(intid: Intid) {
     synchronize();
 }
 
-/// Lets an ended interrupt come again.
+/// Ends the handling of an interrupt for good: it may come again.
 #[inline]
-pub fn deactivate(intid: Intid) {
+pub fn end_and_deactivate(intid: Intid) {
+    ICC_EOIR1_EL1.set(u64::from(intid.0));
     ICC_DIR_EL1.set(u64::from(intid.0));
     synchronize();
 }

@@ -116,6 +116,11 @@ impl ListRegister {
         }
     }
 
+    /// Whether it waits for the guest to acknowledge it.
+    pub const fn is_pending(self) -> bool {
+        self.0 >> STATE_SHIFT & 1 != 0
+    }
+
     /// Whether it is free.
     pub const fn is_empty(self) -> bool {
         self.0 >> STATE_SHIFT == 0
@@ -147,9 +152,7 @@ pub fn reason() -> Reason {
 /// Whether an interrupt waits in a list register for the guest to acknowledge it.
 pub fn any_pending() -> bool {
     let empty = empty_mask();
-    (0..count()).any(|n| {
-        empty & (1 << n) == 0 && matches!(read(n).state(), State::Pending | State::PendingAndActive)
-    })
+    (0..count()).filter(|n| empty & (1 << n) == 0).any(|n| read(n).is_pending())
 }
 
 /// Sets when the maintenance interrupt shall come, for the vCPU in this CPU.

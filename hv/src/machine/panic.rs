@@ -10,6 +10,7 @@ use super::registers::read_register;
 use super::symbols::Symbols;
 use super::uart::Emergency;
 use super::{boot, gic, power};
+use crate::types::VcpuKey;
 
 /// Frames that a backtrace shows at most.
 const MAX_DEPTH: usize = 32;
@@ -96,8 +97,8 @@ fn print_registers(out: &mut Emergency, registers: &FaultRegisters) {
 fn print_state(out: &mut Emergency) {
     let _ = write!(out, "CPU {}, running ", percpu::this_cpu().0);
     let _ = match percpu::running() {
-        Some(key) => writeln!(out, "{key}"),
-        None => writeln!(out, "no vCPU"),
+        VcpuKey::NONE => writeln!(out, "no vCPU"),
+        key => writeln!(out, "{key}"),
     };
     for (name, value) in [
         ("ESR_EL2", read_register!("esr_el2")),

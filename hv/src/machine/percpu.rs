@@ -2,6 +2,7 @@
 //! TPIDR_EL2 points at.
 
 use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
 
 use crate::types::{CpuId, MAX_CPUS, VcpuKey};
 
@@ -11,7 +12,7 @@ use crate::types::{CpuId, MAX_CPUS, VcpuKey};
 #[repr(C, align(16))]
 pub struct PerCpu {
     cpu: Cell<CpuId>,
-    running: Cell<Option<VcpuKey>>,
+    running: Cell<VcpuKey>,
     /// Levels of the locks that this CPU holds, one bit each (see `lock`).
     pub(super) held_locks: Cell<u8>,
     /// The registers at a fault of the monitor itself, written by the vectors.
@@ -58,31 +59,21 @@ const _: () = {
 };
 
 #[repr(transparent)]
-pub(super) struct Areas(UnsafeCell<[Area; MAX_CPUS]>);
+pub(super) struct Areas(UnsafeCell<[MaybeUninit<Area>; MAX_CPUS]>);
 
 // SAFETY: each element is used by its own CPU only, but for `prepare`, which runs before that CPU
 // does.
 unsafe impl Sync for Areas {}
 
-/// All zero, so that it costs no space in the image. The first is the boot CPU's.
-pub(super) static AREAS: Areas = Areas(UnsafeCell::new([const { Area::new() }; MAX_CPUS]));
-
-impl Area {
-    const fn new() -> Area {
-        Area {
-            emergency: [0; EMERGENCY_SIZE],
-            guard: [0; GUARD_SIZE],
-            stack: [0; STACK_SIZE],
-            per_cpu: PerCpu::new(),
-        }
-    }
-}
+/// All zero until `prepare`, so that they cost no space in the image. The first is the boot CPU's.
+pub(super) static AREAS: Areas =
+    Areas(UnsafeCell::new([const { MaybeUninit::zeroed() }; MAX_CPUS]));
 
 impl PerCpu {
-    const fn new() -> PerCpu {
+    const fn new(cpu: CpuId) -> PerCpu {
         PerCpu {
-            cpu: Cell::new(CpuId(0)),
-            running: Cell::new(None),
+            cpu: Cell::new(cpu),
+            running: Cell::new(VcpuKey::NONE),
             held_locks: Cell::new(0),
             fault: UnsafeCell::new(FaultRegisters { x: [0; 31], sp: 0 }),
         }
@@ -100,14 +91,14 @@ pub(super) fn guard_pages() -> impl Iterator<Item = usize> {
     (0..MAX_CPUS).filter_map(|n| area(CpuId(n))).map(move |area| area.addr() + guard)
 }
 
-/// Makes the block of a CPU that is about to be started, and returns its address.
+/// Makes the block of a CPU that is about to run Rust, and returns its address.
 #[cfg(target_os = "none")]
 pub(super) fn prepare(cpu: CpuId) -> Option<*mut PerCpu> {
     let area = area(cpu)?;
     // SAFETY: the area is one of `AREAS`; its CPU is not running yet, so nobody else uses it.
     unsafe {
         let block = &raw mut (*area).per_cpu;
-        (*block).cpu.set(cpu);
+        block.write(PerCpu::new(cpu));
         Some(block)
     }
 }
@@ -125,7 +116,7 @@ pub(super) fn this() -> &'static PerCpu {
 /// Runs `f` with a fresh block: each host test is a CPU of its own.
 #[cfg(not(target_os = "none"))]
 pub(super) fn with_this<R>(f: impl FnOnce(&PerCpu) -> R) -> R {
-    f(&PerCpu::new())
+    f(&PerCpu::new(CpuId(0)))
 }
 
 /// Runs `f` with the block of the CPU that executes it.
@@ -141,14 +132,14 @@ pub fn this_cpu() -> CpuId {
     with_this(|block| block.cpu.get())
 }
 
-/// The vCPU in this CPU, as `set_running` said last. Off the target: none.
+/// The vCPU in this CPU, as `set_running` said last, or [`VcpuKey::NONE`]. Off the target: none.
 #[inline(always)]
-pub fn running() -> Option<VcpuKey> {
+pub fn running() -> VcpuKey {
     with_this(|block| block.running.get())
 }
 
 /// Notes which vCPU is in this CPU: hypercalls come from it, and a panic names it.
 #[inline(always)]
-pub fn set_running(key: Option<VcpuKey>) {
+pub fn set_running(key: VcpuKey) {
     with_this(|block| block.running.set(key));
 }

@@ -1,0 +1,87 @@
+//! Calls of firmware: `HVC #0` and SMC, to PSCI and to what else the SMC calling convention has.
+
+use abi::{DomId, VcpuId};
+
+use super::exit::{count, skip_instruction, take};
+use super::{monitor, sched, schedule, settle};
+use crate::allocator::Monitor;
+use crate::interpreter::exception::Fault;
+use crate::interpreter::psci::{self, Affinity, Request};
+use crate::interpreter::smccc;
+use crate::machine::context::Context;
+use crate::machine::percpu;
+use crate::machine::vectors::Resume;
+use crate::types::VcpuKey;
+
+/// An HVC whose immediate is not that of hypercalls.
+pub(super) extern "C" fn hvc(context: &mut Context, syndrome: u64) -> Resume {
+    /// ISS: the immediate.
+    const IMMEDIATE: u64 = 0xFFFF;
+    if syndrome & IMMEDIATE != 0 {
+        return take(Fault::Undefined);
+    }
+    call(context)
+}
+
+/// An SMC. Unlike an HVC it has not been executed when it traps.
+pub(super) extern "C" fn smc(context: &mut Context, _syndrome: u64) -> Resume {
+    skip_instruction();
+    call(context)
+}
+
+fn call(context: &mut Context) -> Resume {
+    count(&mut context.exits.firmware_calls);
+    let [x0, x1, x2, x3, ..] = context.x;
+    let Some(request) = psci::decode([x0, x1, x2, x3]) else {
+        context.x[..4].copy_from_slice(&smccc::answer(x0, x1));
+        return Resume::Guest;
+    };
+    let caller = percpu::running();
+    context.x[0] = match request {
+        Request::Answer(value) => value,
+        Request::CpuOn { target, entry, context } => {
+            let result = cpu_on(caller.domain, target, entry, context);
+            result.map_or_else(psci::Error::to_register, |()| 0)
+        }
+        Request::AffinityInfo { target } => affinity_info(caller.domain, target),
+        Request::CpuOff => {
+            monitor().stop_vcpu(caller);
+            return Resume::Another;
+        }
+        Request::Shutdown(reason) => {
+            let mut monitor = monitor();
+            sched::stop_domain(&mut monitor, caller.domain, reason);
+            settle(&mut monitor);
+            return Resume::Another;
+        }
+    };
+    Resume::Guest
+}
+
+/// The vCPU of a domain with this affinity, and whether it is online.
+fn vcpu_with_affinity(monitor: &Monitor, domain: DomId, affinity: u64) -> Option<(VcpuKey, bool)> {
+    let vcpu = VcpuId(u32::try_from(affinity).ok()?);
+    let vcpu = monitor.domains.get(domain)?.vcpu(vcpu)?;
+    Some((vcpu.key, vcpu.online))
+}
+
+fn affinity_info(domain: DomId, target: u64) -> u64 {
+    match vcpu_with_affinity(&monitor(), domain, target) {
+        Some((_, true)) => Affinity::On as u64,
+        Some((_, false)) => Affinity::Off as u64,
+        None => psci::Error::InvalidParameters.to_register(),
+    }
+}
+
+fn cpu_on(domain: DomId, target: u64, entry: u64, argument: u64) -> Result<(), psci::Error> {
+    let mut monitor = monitor();
+    match vcpu_with_affinity(&monitor, domain, target) {
+        None => Err(psci::Error::InvalidParameters),
+        Some((_, true)) => Err(psci::Error::AlreadyOn),
+        Some((key, false)) => {
+            let started = schedule::start_vcpu(&mut monitor, key, entry, argument);
+            settle(&mut monitor);
+            started.map_err(|_| psci::Error::AlreadyOn)
+        }
+    }
+}
