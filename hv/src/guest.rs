@@ -2,16 +2,18 @@
 //!
 //! A guest virtual address is an allegation. It is translated with the tables of the vCPU that
 //! runs on this CPU (both stages, as an access from EL1 with its permissions), and the machine
-//! frame that results must be RAM in the frame pool: a mapped device is refused. Data is copied
-//! once, in or out; no reference to guest memory is ever made. All functions take the monitor,
-//! hence its lock is held and no stage-2 table changes between translation and copy.
+//! frame that results must be RAM: a mapped device is refused. Data is copied once, in or out; no
+//! reference to guest memory is ever made. All functions take the monitor, hence its lock is held
+//! and no stage-2 table changes between translation and copy.
+
+#![expect(unsafe_code, reason = "takes the word of a stage-2 table for what is RAM")]
 
 use abi::{Errno, PAGE_SIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::allocator::Monitor;
 use crate::machine::memory::RamFrame;
-use crate::machine::translate;
+use crate::machine::{percpu, translate};
 use crate::types::{GuestVa, Mfn};
 
 /// What an access wants to do.
@@ -148,7 +150,19 @@ fn frame(monitor: &Monitor, va: GuestVa, access: Access) -> Result<RamFrame, Err
         Access::Write => translate::at_write(va),
     }
     .map_err(|_| Errno::EFAULT)?;
-    monitor.frames.ram(Mfn::containing(address)).ok_or(Errno::EFAULT)
+    let mfn = Mfn::containing(address);
+    if percpu::maps_only_ram() {
+        // SAFETY: the address came out of the stage-2 table of the vCPU in this CPU, which maps
+        // frames of the pool only, each held by its mapping.
+        return Ok(unsafe { RamFrame::new(mfn) });
+    }
+    checked_frame(monitor, mfn)
+}
+
+/// The frame, if the pool has it and a domain may see it.
+#[inline(never)]
+fn checked_frame(monitor: &Monitor, mfn: Mfn) -> Result<RamFrame, Errno> {
+    monitor.frames.ram(mfn).ok_or(Errno::EFAULT)
 }
 
 #[inline]

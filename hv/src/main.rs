@@ -9,6 +9,7 @@ use hv::allocator::ram::RamRange;
 use hv::allocator::scheduler::SLICE_MILLISECONDS;
 use hv::dispatcher::{self, KICK, OwnInterrupts};
 use hv::dom0;
+use hv::interpreter::system_register;
 use hv::machine::boot;
 use hv::machine::boot_heap::BootHeap;
 use hv::machine::description::Machine;
@@ -36,6 +37,7 @@ extern "C" fn monitor_main(dtb: u64) -> ! {
         machine.cpus.len(),
         machine.memory.iter().map(|range| (range.end - range.start) >> 20).sum::<u64>(),
     );
+    system_register::note_cpu();
     prepare(machine, &mut dispatcher::monitor());
     HEAP.close();
     start(machine)

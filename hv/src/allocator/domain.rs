@@ -97,6 +97,8 @@ pub struct Domain {
     pub direct_mapped: bool,
     /// Its guest-physical space.
     pub stage2: Stage2,
+    /// Whether device registers are mapped there, and not RAM alone.
+    pub maps_devices: bool,
     /// Its vCPUs: the first [`Domain::max_vcpus`] exist.
     pub vcpus: [Option<FrameBox<Vcpu>>; MAX_VCPUS],
     /// Its event channels.
@@ -137,6 +139,7 @@ impl Domain {
             privileged: config.privileged,
             direct_mapped: config.direct_mapped,
             stage2: Stage2::new(pool, id)?,
+            maps_devices: false,
             vcpus: [const { None }; MAX_VCPUS],
             events: EventTable::new(),
             grants: GrantTable::new(config.max_grant_frames),

@@ -83,7 +83,7 @@ impl VcpuInterrupts {
 
     /// Makes an SGI or PPI pending for the vCPU whose list registers these are. `enabled` is what
     /// its distributor says.
-    #[inline]
+    #[inline(always)]
     fn present<L: ListRegisters>(&mut self, enabled: bool, registers: &mut L, intid: u32) {
         let number = intid % BANK;
         let bit = 1 << number;
@@ -94,10 +94,16 @@ impl VcpuInterrupts {
         }
         let new = ListRegister::pending(Intid(number), bank.priority[number as usize]);
         if !self.listed.insert(registers, new) {
-            bank.pending |= bit;
-            self.waits_for_room = true;
-            registers.notify_when_drained(true);
+            self.put_off(registers, bit);
         }
+    }
+
+    /// Notes interrupts for which no list register is free.
+    #[cold]
+    fn put_off<L: ListRegisters>(&mut self, registers: &mut L, bits: u32) {
+        self.private.pending |= bits;
+        self.waits_for_room = true;
+        registers.notify_when_drained(true);
     }
 }
 
@@ -230,17 +236,41 @@ impl Listed {
 
     /// Puts one interrupt into a list register: the one in which it already stands, or an empty
     /// one. False if there is none.
-    #[inline]
+    #[inline(always)]
     fn insert<L: ListRegisters>(&mut self, registers: &mut L, new: ListRegister) -> bool {
-        let intid = new.intid().0;
         let empty = registers.empty();
         let filled = self.filled & !empty;
-        if let Some(index) = self.find_among(filled, intid) {
-            return merge(registers, index);
+        if filled != 0 {
+            return self.insert_among(registers, filled, empty, new);
         }
-        let index = empty.trailing_zeros() as usize;
+        // Mostly there is nothing else.
+        self.put(registers, 0, filled, new)
+    }
+
+    #[inline(never)]
+    fn insert_among<L: ListRegisters>(
+        &mut self,
+        registers: &mut L,
+        filled: u32,
+        empty: u32,
+        new: ListRegister,
+    ) -> bool {
+        match self.find_among(filled, new.intid().0) {
+            Some(index) => merge(registers, index),
+            None => self.put(registers, empty.trailing_zeros() as usize, filled, new),
+        }
+    }
+
+    #[inline(always)]
+    fn put<L: ListRegisters>(
+        &mut self,
+        registers: &mut L,
+        index: usize,
+        filled: u32,
+        new: ListRegister,
+    ) -> bool {
         let Some(listed) = self.intids.get_mut(index) else { return false };
-        *listed = intid as u16;
+        *listed = new.intid().0 as u16;
         self.filled = filled | 1 << index;
         registers.write(index, new);
         true
@@ -285,7 +315,6 @@ impl Listed {
 
 /// Makes an interrupt that stands in a list register pending once more. One that is linked to a
 /// physical interrupt cannot be both active and pending (Arm IHI 0069, ICH_LR.State): it waits.
-#[inline(never)]
 fn merge<L: ListRegisters>(registers: &mut L, index: usize) -> bool {
     let register = registers.read(index);
     let state = match register.state() {
@@ -371,23 +400,33 @@ impl Monitor {
     /// A vCPU has a new event: raises its event interrupt.
     #[inline]
     pub fn notify(&mut self, key: VcpuKey) {
+        let vcpu = self.domains.get_mut(key.domain).and_then(|domain| domain.vcpu_mut(key.vcpu));
+        if let Some(vcpu) = vcpu {
+            vcpu.events = vcpu.events.wrapping_add(1);
+        }
         self.raise_private(key, EVENT_PPI);
     }
 
     /// Makes an SGI or PPI of a vCPU pending, and wakes it.
-    #[inline]
+    #[inline(always)]
     pub fn raise_private(&mut self, key: VcpuKey, intid: u32) {
         debug_assert!(intid < BANK);
+        if percpu::running() != key {
+            return self.raise_elsewhere(key, intid);
+        }
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
         let enabled = domain.interrupts.enabled;
         let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
-        vcpu.events = vcpu.events.wrapping_add(u64::from(intid == EVENT_PPI));
-        if percpu::running() == key {
-            vcpu.interrupts.present(enabled, &mut Loaded, intid);
-        } else {
-            vcpu.interrupts.private.pending |= 1 << (intid % BANK);
-            self.wake(key);
-        }
+        vcpu.interrupts.present(enabled, &mut Loaded, intid);
+    }
+
+    /// The same for a vCPU that is not in this CPU.
+    #[inline(never)]
+    fn raise_elsewhere(&mut self, key: VcpuKey, intid: u32) {
+        let Some(domain) = self.domains.get_mut(key.domain) else { return };
+        let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
+        vcpu.interrupts.private.pending |= 1 << (intid % BANK);
+        self.wake(key);
     }
 
     /// Makes an SPI of a domain pending, and wakes the vCPU to which it goes.
@@ -438,8 +477,9 @@ impl Monitor {
     }
 
     /// Sends an SGI from one vCPU to some of its domain's (bit n: vCPU n).
+    #[inline]
     pub fn send_sgi(&mut self, domain: abi::DomId, targets: u32, intid: u32) {
-        for vcpu in (0..MAX_VCPUS as u32).filter(|vcpu| targets & (1 << vcpu) != 0) {
+        for vcpu in bits(targets & ((1 << MAX_VCPUS) - 1)) {
             self.raise_private(VcpuKey { domain, vcpu: VcpuId(vcpu) }, intid);
         }
     }

@@ -42,27 +42,29 @@ pub const fn slot(domain: DomId) -> usize {
     domain.0 as usize % MAX_DOMAINS
 }
 
-/// Everything that the monitor knows.
+/// Everything that the monitor knows. What every hypercall looks at comes first, within reach of a
+/// load from the beginning.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Monitor {
-    /// RAM.
-    pub frames: FramePool,
+    /// CPUs to interrupt once the monitor's work is done.
+    pub kicks: CpuSet,
     /// Domains.
     pub domains: DomainTable,
     /// Who runs where, and when.
     pub scheduler: Scheduler,
-    /// CPUs to interrupt once the monitor's work is done.
-    pub kicks: CpuSet,
+    /// RAM.
+    pub frames: FramePool,
 }
 
 impl Monitor {
     /// A monitor without RAM, CPUs and domains.
     pub const fn new() -> Monitor {
         Monitor {
-            frames: FramePool::empty(),
+            kicks: CpuSet::EMPTY,
             domains: DomainTable::new(),
             scheduler: Scheduler::new(),
-            kicks: CpuSet::EMPTY,
+            frames: FramePool::empty(),
         }
     }
 }

@@ -14,8 +14,8 @@ pub struct Call<'a> {
     pub monitor: &'a mut Monitor,
     /// Who calls.
     pub caller: VcpuKey,
-    /// x0 to x4.
-    pub args: [u64; 5],
+    /// x0 to x4, in place: what is written here the guest finds in its registers.
+    pub args: &'a mut [u64; 5],
 }
 
 /// What does a hypercall's work. The monitor's lock is held.
@@ -80,7 +80,7 @@ impl Call<'_> {
 
     /// The outcome of an operation that is to go on later, with these arguments.
     pub fn proceed(&mut self, args: [u64; 5]) -> Outcome {
-        self.args = args;
+        *self.args = args;
         Outcome::Continue
     }
 

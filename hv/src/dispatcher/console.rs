@@ -13,7 +13,7 @@ const CHUNK: usize = 128;
 
 /// `console_io(command, length, buffer)`
 pub fn console_io(call: &mut Call<'_>) -> Outcome {
-    let [command, length, buffer, ..] = call.args;
+    let [command, length, buffer, ..] = *call.args;
     match Command::from_raw(command) {
         Some(Command::Write) => write(call, length, GuestVa(buffer)),
         Some(Command::Read) => read(call, length, GuestVa(buffer)).into(),
@@ -25,7 +25,7 @@ fn write(call: &mut Call<'_>, length: u64, buffer: GuestVa) -> Outcome {
     let mut written = 0;
     while written < length {
         if written > 0 && call.preempt_pending() {
-            let [command, ..] = call.args;
+            let [command, ..] = *call.args;
             let rest = buffer.0.wrapping_add(written);
             return call.proceed([command, length - written, rest, 0, 0]);
         }

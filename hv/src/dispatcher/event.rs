@@ -15,7 +15,7 @@ use crate::types::GuestVa;
 
 /// x0: command, x1: pointer to its structure.
 pub fn event_channel_op(call: &mut Call<'_>) -> Outcome {
-    let [command, argument, ..] = call.args;
+    let [command, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
         Some(Command::Send) => send(call.monitor, call.caller.domain, argument).map(|()| 0).into(),

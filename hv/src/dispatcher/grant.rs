@@ -51,7 +51,7 @@ fn each<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
     operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
 ) -> Outcome {
-    let [command, array, count, x3, x4] = call.args;
+    let [command, array, count, x3, x4] = *call.args;
     // An unsigned int in Xen, which refuses what is negative as an int.
     let count = count as u32;
     if count > i32::MAX as u32 {

@@ -9,7 +9,7 @@ use crate::types::GuestVa;
 
 /// `hvm_op(command, parameter)`
 pub fn hvm_op(call: &mut Call<'_>) -> Outcome {
-    let [command, argument, ..] = call.args;
+    let [command, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     let result = match Command::from_raw(command) {
         Some(Command::GetParam) => get(call, argument),

@@ -112,12 +112,9 @@ fn other_event_channel_op(context: &mut Context) -> Resume {
 /// Runs a handler under the monitor's lock, and settles what it left behind.
 #[inline(always)]
 fn locked(context: &mut Context, handler: impl FnOnce(&mut Call<'_>) -> Outcome) -> Resume {
-    let caller = percpu::running();
     let mut monitor = super::monitor();
-    let [x0, x1, x2, x3, x4, ..] = context.x;
-    let mut call = Call { monitor: &mut monitor, caller, args: [x0, x1, x2, x3, x4] };
-    let outcome = handler(&mut call);
-    let args = call.args;
+    let Some(args) = context.x.first_chunk_mut() else { return Resume::Another };
+    let outcome = handler(&mut Call { monitor: &mut monitor, caller: percpu::running(), args });
     let must_pick = settle(&mut monitor);
     match outcome {
         Outcome::Return(result) => {
@@ -129,15 +126,14 @@ fn locked(context: &mut Context, handler: impl FnOnce(&mut Call<'_>) -> Outcome)
             Resume::Another
         }
         Outcome::Continue => {
-            execute_again(context, &args);
+            execute_again();
             Resume::Another
         }
     }
 }
 
-/// Has the guest execute the HVC, which is four bytes long, again with other arguments.
+/// Has the guest execute the HVC, which is four bytes long, again.
 #[cold]
-fn execute_again(context: &mut Context, args: &[u64; 5]) {
-    context.x[..args.len()].copy_from_slice(args);
+fn execute_again() {
     context::set_elr(context::elr().wrapping_sub(4));
 }

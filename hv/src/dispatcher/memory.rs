@@ -25,7 +25,7 @@ struct Start {
 
 /// The hypercall.
 pub fn memory_op(call: &mut Call<'_>) -> Outcome {
-    let [operation, argument, ..] = call.args;
+    let [operation, argument, ..] = *call.args;
     let Some(command) = Command::from_raw(operation & ((1 << COMMAND_BITS) - 1)) else {
         return Errno::ENOSYS.into();
     };
@@ -109,7 +109,7 @@ fn reserve(call: &mut Call<'_>, start: Start, argument: GuestVa, extent: Extent)
 
 /// The outcome that makes the caller go on with element `index`.
 fn go_on(call: &mut Call<'_>, command: Command, index: u64) -> Outcome {
-    let [_, rest @ ..] = call.args;
+    let [_, rest @ ..] = *call.args;
     let [x1, x2, x3, x4] = rest;
     call.proceed([command.raw() | (index << COMMAND_BITS), x1, x2, x3, x4])
 }

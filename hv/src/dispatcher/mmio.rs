@@ -69,10 +69,27 @@ enum Device {
     Redistributor { vcpu: u32, offset: u64 },
 }
 
-/// Handles a data abort at stage 2.
+/// Handles a data abort at stage 2. Reads of what never changes are on the short way: without the
+/// lock, and without calls, for which registers would have to be saved.
 pub(super) extern "C" fn data_abort(context: &mut Context, iss: u64) -> Resume {
     count(&mut context.exits.mmio);
-    let address = Ipa(context::fault_page().0 | context::far() & 0xFFF);
+    let offset = fault_address().0.wrapping_sub(context.identity.gicd_base);
+    if let Some(value) = distributor::constant(offset)
+        && let Some(access) = Access::decode(iss)
+        && !access.is_write
+    {
+        return load_register(context, access.register, access.extend(value));
+    }
+    other_data_abort(context, iss)
+}
+
+fn fault_address() -> Ipa {
+    Ipa(context::fault_page().0 | context::far() & 0xFFF)
+}
+
+#[inline(never)]
+fn other_data_abort(context: &mut Context, iss: u64) -> Resume {
+    let address = fault_address();
     let caller = percpu::running();
     let mut monitor = monitor();
     let domain = monitor.domains.get_mut(caller.domain);

@@ -11,7 +11,7 @@ use crate::types::GuestVa;
 /// entry gave up the CPU, and goes on with the rest. An entry that wants to be continued itself is
 /// written back with its new arguments. `handlers` finds the handler of a number.
 pub fn multicall(call: &mut Call<'_>, handlers: fn(u64) -> Option<Handler>) -> Outcome {
-    let [entries, count, ..] = call.args;
+    let [entries, count, ..] = *call.args;
     for index in 0..count {
         let step = match one(call, handlers, GuestVa(entries), index) {
             Ok(step) => step,
@@ -48,7 +48,8 @@ fn one(
 ) -> Result<Step, Errno> {
     let mut entry: MulticallEntry = guest::read_element(call.monitor, entries, index)?;
     let [a0, a1, a2, a3, a4, _] = entry.args;
-    let mut inner = Call { monitor: call.monitor, caller: call.caller, args: [a0, a1, a2, a3, a4] };
+    let args = &mut [a0, a1, a2, a3, a4];
+    let mut inner = Call { monitor: call.monitor, caller: call.caller, args };
     let outcome = match handlers(entry.op) {
         // A multicall within a multicall would nest without bound.
         Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => {
@@ -66,7 +67,7 @@ fn one(
             Step::DoneAndReschedule
         }
         Outcome::Continue => {
-            entry.args[..inner.args.len()].copy_from_slice(&inner.args);
+            entry.args[..inner.args.len()].copy_from_slice(inner.args);
             Step::Again
         }
     };

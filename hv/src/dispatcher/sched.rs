@@ -12,7 +12,7 @@ use crate::types::GuestVa;
 
 /// `sched_op(command, argument)`
 pub fn sched_op(call: &mut Call<'_>) -> Outcome {
-    let [command, argument, ..] = call.args;
+    let [command, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
         Some(Command::Yield) if !call.monitor.scheduler.someone_waits() => Outcome::Return(0),

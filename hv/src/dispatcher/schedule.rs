@@ -11,7 +11,7 @@ use crate::allocator::Monitor;
 use crate::guest;
 #[cfg(target_os = "none")]
 use crate::machine::context;
-use crate::machine::context::Context;
+use crate::machine::context::{Context, IdentityState};
 use crate::machine::lock::Guard;
 use crate::machine::{percpu, power, timer};
 use crate::types::{CpuId, VcpuKey};
@@ -34,7 +34,7 @@ extern "C" fn reschedule(context: &mut Context) -> *mut Context {
     }
     // SAFETY: the vectors came here with the vCPU whose context this is.
     unsafe { context.switch_out() };
-    percpu::set_running(VcpuKey::NONE);
+    percpu::set_running(VcpuKey::NONE, false);
     run(monitor, cpu, next)
 }
 
@@ -77,14 +77,16 @@ fn run(
 
 /// Switches a vCPU in. `None` if it is gone, which the scheduler would have to be wrong about.
 fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<*mut Context> {
-    let vcpu = monitor.domains.get(key.domain)?.vcpu(key.vcpu)?;
+    let domain = monitor.domains.get(key.domain)?;
+    let vcpu = domain.vcpu(key.vcpu)?;
     let context = vcpu.context.pointer().cast::<Context>();
     let runstate_area = vcpu.runstate_area;
+    let only_ram = !domain.maps_devices;
     // SAFETY: the frame holds this vCPU's context, which `start_vcpu` wrote before it came
     // online; the scheduler runs a vCPU on one CPU at a time, and the vCPU that was in this CPU
     // has been switched out. Its domain cannot be destroyed while it is on a CPU.
     unsafe { (*context).switch_in() };
-    percpu::set_running(key);
+    percpu::set_running(key, only_ram);
     monitor.fill_list_registers(key);
     if let Some(area) = runstate_area {
         let info = runstate(monitor, key);
@@ -116,9 +118,14 @@ pub fn start_vcpu(monitor: &mut Monitor, key: VcpuKey, pc: u64, x0: u64) -> Resu
     if monitor.scheduler.running_on(key).is_some() {
         return Err(Errno::EAGAIN);
     }
-    let affinity = MPIDR_RES1 | u64::from(key.vcpu.0);
-    // The virtual counter is the physical one: a guest's time is the machine's.
-    let start = Context::reset(pc, x0, affinity, domain.stage2.vttbr(), 0);
+    let identity = IdentityState {
+        vmpidr: MPIDR_RES1 | u64::from(key.vcpu.0),
+        vttbr: domain.stage2.vttbr(),
+        // The virtual counter is the physical one: a guest's time is the machine's.
+        cntvoff: 0,
+        gicd_base: domain.gicd_base.0,
+    };
+    let start = Context::reset(pc, x0, identity);
     // SAFETY: the frame is the vCPU's own and large enough for a context (asserted in `context`);
     // it is offline and on no CPU, so nobody uses it.
     unsafe { vcpu.context.pointer().cast::<Context>().write(start) }

@@ -6,7 +6,7 @@
 use super::exit::{count, load_register, register, skip_instruction, take};
 use super::{firmware, mmio, monitor, settle};
 use crate::interpreter::exception::Fault;
-use crate::interpreter::system_register::{self, Access, Effect, SgiRequest, SgiTargets};
+use crate::interpreter::system_register::{self, Access, Effect, SgiRequest};
 use crate::machine::context::{self, Context};
 use crate::machine::vectors::{Resume, TRAP_TABLE_SIZE};
 use crate::machine::{list_register, percpu, timer};
@@ -85,15 +85,26 @@ extern "C" fn instruction_abort(_context: &mut Context, syndrome: u64) -> Resume
     }
 }
 
-/// MRS or MSR. What is not on the way of a read is out of line: the registers that it would have
-/// to save cost that read more than the read itself.
+/// MRS or MSR. Identification registers and SGIs, which guests use when they run, are on the short
+/// way: it calls nothing, hence saves no registers.
 extern "C" fn trapped_register(context: &mut Context, syndrome: u64) -> Resume {
     count(&mut context.exits.system_registers);
     let access = Access::decode(syndrome);
-    match system_register::access(access, register(context, access.rt)) {
+    if let Some(value) = access.identification() {
+        return load_register(context, access.rt, value);
+    }
+    if access.sends_sgi() {
+        return send_sgi(context, access.rt);
+    }
+    other_register(context, syndrome)
+}
+
+#[inline(never)]
+fn other_register(context: &mut Context, syndrome: u64) -> Resume {
+    let access = Access::decode(syndrome);
+    match system_register::access(access) {
         Effect::Value(value) => return load_register(context, access.rt, value),
         Effect::Ignored => {}
-        Effect::SendSgi(request) => return send_sgi(request),
         Effect::Undefined => return take(Fault::Undefined),
     }
     skip_instruction();
@@ -101,14 +112,11 @@ extern "C" fn trapped_register(context: &mut Context, syndrome: u64) -> Resume {
 }
 
 #[inline(never)]
-fn send_sgi(request: SgiRequest) -> Resume {
+fn send_sgi(context: &Context, register_number: usize) -> Resume {
+    let request = SgiRequest::decode(register(context, register_number));
     skip_instruction();
     let caller = percpu::running();
-    let targets = match request.targets {
-        SgiTargets::List(list) => list.into(),
-        SgiTargets::AllOthers => !(1 << (caller.vcpu.0 % u32::BITS)),
-    };
     let mut monitor = monitor();
-    monitor.send_sgi(caller.domain, targets, request.intid);
+    monitor.send_sgi(caller.domain, request.targets_from(caller.vcpu), request.intid);
     if settle(&mut monitor) { Resume::Another } else { Resume::Guest }
 }

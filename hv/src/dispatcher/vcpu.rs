@@ -13,7 +13,7 @@ use crate::types::{GuestVa, VcpuKey};
 
 /// `vcpu_op(command, vcpu, argument)`
 pub fn vcpu_op(call: &mut Call<'_>) -> Outcome {
-    let [command, vcpu, argument, ..] = call.args;
+    let [command, vcpu, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     let Some(command) = Command::from_raw(command) else { return Errno::ENOSYS.into() };
     let target = match target(call, vcpu) {
@@ -62,7 +62,7 @@ fn register_runstate(
 /// `vm_assist(command, type)`. The run-state flag is accepted and has nothing to announce: a record
 /// is written only while its vCPU is not running, so no reader sees half of it.
 pub fn vm_assist(call: &mut Call<'_>) -> Outcome {
-    let [command, kind, ..] = call.args;
+    let [command, kind, ..] = *call.args;
     match (command, kind) {
         (ASSIST_ENABLE | ASSIST_DISABLE, ASSIST_RUNSTATE_UPDATE_FLAG) => Outcome::Return(0),
         (ASSIST_ENABLE | ASSIST_DISABLE, _) => Errno::EINVAL.into(),

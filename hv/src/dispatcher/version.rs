@@ -24,7 +24,7 @@ pub fn immediate(command: u64) -> Option<u64> {
 
 /// `xen_version(command, argument)`
 pub fn xen_version(call: &mut Call<'_>) -> Outcome {
-    let [command, argument, ..] = call.args;
+    let [command, argument, ..] = *call.args;
     if let Some(answer) = immediate(command) {
         return Outcome::Return(answer);
     }

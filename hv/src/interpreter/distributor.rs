@@ -30,7 +30,18 @@ const CPU: CpuId = CpuId(0);
 /// Architecture revision 3 in the upper half of the byte.
 pub(super) const PIDR2_VALUE: u64 = 0x3B;
 
-/// Reads a register. One that does not exist reads as zero.
+/// The value of a register that always reads the same.
+#[inline(always)]
+pub const fn constant(offset: u64) -> Option<u64> {
+    match offset {
+        TYPER => Some(TYPER_VALUE),
+        IIDR => Some(IIDR_VALUE),
+        PIDR2 => Some(PIDR2_VALUE),
+        _ => None,
+    }
+}
+
+/// Reads any other register. One that does not exist reads as zero.
 pub fn read<L: ListRegisters>(
     interrupts: &mut DomainInterrupts,
     listed: Option<(&Listed, &mut L)>,
@@ -40,9 +51,6 @@ pub fn read<L: ListRegisters>(
     match offset {
         CTLR if interrupts.enabled => return CTLR_FIXED | CTLR_ENABLE_GROUP1,
         CTLR => return CTLR_FIXED,
-        TYPER => return TYPER_VALUE,
-        IIDR => return IIDR_VALUE,
-        PIDR2 => return PIDR2_VALUE,
         _ => {}
     }
     if IROUTER.contains(&offset) {

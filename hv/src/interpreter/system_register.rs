@@ -1,6 +1,10 @@
 //! System registers that trap: those that identify the CPU, from which what a guest cannot use is
 //! hidden; those that send interrupts; and those that are the machine's and not the guest's.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use abi::VcpuId;
+
 use crate::machine::id_registers;
 
 /// A system register by its encoding (Arm ARM C5.1.2), kept as the syndrome has it, so that it is
@@ -75,52 +79,79 @@ impl Access {
     }
 }
 
-/// What comes of an access.
+impl Access {
+    /// The value that a read of an identification register gives; `None` for any other access.
+    #[inline(always)]
+    pub fn identification(self) -> Option<u64> {
+        (self.is_read && self.register.identifies()).then(|| identification(self.register))
+    }
+
+    /// Whether this is a write that sends an SGI. (ICC_ASGI1R is about the other security state,
+    /// which does not exist here; it is taken for this one.)
+    #[inline(always)]
+    pub fn sends_sgi(self) -> bool {
+        !self.is_read && matches!(self.register, ICC_SGI1R | ICC_ASGI1R)
+    }
+}
+
+/// What comes of an access that neither identifies the CPU nor sends an SGI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// A read gives this value.
     Value(u64),
     /// A write has no effect.
     Ignored,
-    /// A write sends an SGI.
-    SendSgi(SgiRequest),
     /// There is no such register here.
     Undefined,
 }
 
-/// An SGI to vCPUs of the caller's domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SgiRequest {
-    /// INTID, 0 to 15.
-    pub intid: u32,
-    /// To whom.
-    pub targets: SgiTargets,
-}
-
-/// To whom an SGI goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SgiTargets {
-    /// The vCPUs whose bits are set.
-    List(u16),
-    /// All but the sender.
-    AllOthers,
-}
-
-/// Decides what an access does; `value` is what an MSR writes.
-#[inline]
-pub fn access(access: Access, value: u64) -> Effect {
+/// Decides what such an access does.
+pub fn access(access: Access) -> Effect {
     let Access { register, is_read, .. } = access;
-    if is_read && register.identifies() {
-        return Effect::Value(identification(register));
-    }
     match (register, is_read) {
-        (ICC_SGI1R | ICC_ASGI1R, false) => Effect::SendSgi(decode_sgi(value)),
         // Group 0 is not the guest's.
         (ICC_SGI0R | ACTLR, false) => Effect::Ignored,
         (ACTLR, true) => Effect::Value(0),
         (register, true) if belongs_to_debug_or_pmu(register) => Effect::Value(0),
         (register, false) if belongs_to_debug_or_pmu(register) => Effect::Ignored,
         _ => Effect::Undefined,
+    }
+}
+
+/// An SGI to vCPUs of the caller's domain: a value of ICC_SGI1R_EL1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SgiRequest {
+    /// INTID, 0 to 15.
+    pub intid: u32,
+    /// The vCPUs whose bits are set; `None` for all but the sender.
+    targets: Option<u16>,
+}
+
+impl SgiRequest {
+    /// INTID in bits 27 to 24, IRM in bit 40, target list in bits 15 to 0. Only affinity 0 of
+    /// cluster 0 exists, so the other affinity fields must be zero for anything to be reached.
+    #[inline(always)]
+    pub const fn decode(value: u64) -> SgiRequest {
+        const ALL_OTHERS: u64 = 1 << 40;
+        const OTHER_AFFINITIES: u64 = 0xFF << 16 | 0xFF << 32 | 0xFF << 48 | 0xF << 44;
+        let intid = ((value >> 24) & 0xF) as u32;
+        let targets = if value & ALL_OTHERS != 0 {
+            None
+        } else if value & OTHER_AFFINITIES != 0 {
+            Some(0)
+        } else {
+            Some(value as u16)
+        };
+        SgiRequest { intid, targets }
+    }
+
+    /// The vCPUs to which it goes if this one sends it, a bit each.
+    #[inline(always)]
+    pub const fn targets_from(self, sender: VcpuId) -> u32 {
+        match self.targets {
+            Some(list) => list as u32,
+            None => !(1 << (sender.0 % u32::BITS)),
+        }
     }
 }
 
@@ -133,21 +164,6 @@ const fn belongs_to_debug_or_pmu(register: Encoding) -> bool {
         _ => false,
     };
     register.op0() == 2 || register.op0() == 3 && monitors
-}
-
-/// ICC_SGI1R_EL1: INTID in bits 27 to 24, IRM in bit 40, target list in bits 15 to 0. Only affinity
-/// 0 of cluster 0 exists, so the other affinity fields must be zero for anything to be reached.
-fn decode_sgi(value: u64) -> SgiRequest {
-    const OTHER_AFFINITIES: u64 = 0xFF << 16 | 0xFF << 32 | 0xFF << 48 | 0xF << 44;
-    let intid = ((value >> 24) & 0xF) as u32;
-    let targets = if value & (1 << 40) != 0 {
-        SgiTargets::AllOthers
-    } else if value & OTHER_AFFINITIES != 0 {
-        SgiTargets::List(0)
-    } else {
-        SgiTargets::List(value as u16)
-    };
-    SgiRequest { intid, targets }
 }
 
 /// A field of an identification register, by CRm and Op2, its lowest bit and its width.
@@ -186,14 +202,24 @@ static VISIBLE: [[u64; 8]; 8] = {
     visible
 };
 
-/// The value of an identification register for guests. Those that are not allocated read as zero.
-#[inline]
-fn identification(register: Encoding) -> u64 {
-    let (crm, op2) = (register.crm() as usize, register.op2() as usize);
-    match VISIBLE.get(crm) {
-        Some(visible) => id_registers::read(crm, op2) & visible[op2 % 8],
-        None => 0,
+/// What guests read, by CRm (0 to 7) and Op2, once [`note_cpu`] has been called. All vCPUs see the
+/// same CPU wherever they run.
+static IDENTIFICATION: [[AtomicU64; 8]; 8] = [const { [const { AtomicU64::new(0) }; 8] }; 8];
+
+/// Takes what guests are to read from the identification registers of the CPU that executes this.
+pub fn note_cpu() {
+    for (crm, (values, visible)) in IDENTIFICATION.iter().zip(&VISIBLE).enumerate() {
+        for (op2, (value, visible)) in values.iter().zip(visible).enumerate() {
+            value.store(id_registers::read(crm, op2) & visible, Ordering::Relaxed);
+        }
     }
+}
+
+/// The value of an identification register for guests. Those that are not allocated read as zero.
+#[inline(always)]
+fn identification(register: Encoding) -> u64 {
+    let values = IDENTIFICATION.get(register.crm() as usize);
+    values.map_or(0, |values| values[register.op2() as usize % 8].load(Ordering::Relaxed))
 }
 
 #[cfg(test)]
@@ -205,19 +231,25 @@ mod tests {
         // MSR ICC_SGI1R_EL1, x3
         let trapped = Access::decode(3 << 20 | 5 << 17 | 12 << 10 | 3 << 5 | 11 << 1);
         assert_eq!(trapped, Access { register: ICC_SGI1R, rt: 3, is_read: false });
-        let wanted = SgiRequest { intid: 4, targets: SgiTargets::List(0b101) };
-        assert_eq!(access(trapped, 4 << 24 | 0b101), Effect::SendSgi(wanted));
+        assert!(trapped.sends_sgi());
+        let request = SgiRequest::decode(4 << 24 | 0b101);
+        assert_eq!((request.intid, request.targets_from(VcpuId(1))), (4, 0b101));
     }
 
     #[test]
     fn an_sgi_to_another_cluster_reaches_nobody() {
-        let SgiRequest { targets, .. } = decode_sgi(1 << 16 | 1);
-        assert_eq!(targets, SgiTargets::List(0));
+        assert_eq!(SgiRequest::decode(1 << 16 | 1).targets_from(VcpuId(0)), 0);
+    }
+
+    #[test]
+    fn an_sgi_to_all_others_spares_the_sender() {
+        assert_eq!(SgiRequest::decode(1 << 40).targets_from(VcpuId(2)) & 0xFF, 0b1111_1011);
     }
 
     #[test]
     fn hidden_features_read_as_zero_and_their_neighbours_do_not() {
         // The host's stand-in for the CPU has every bit set.
+        note_cpu();
         let value = |crm, op2| identification(Encoding::new(3, 0, 0, crm, op2));
         assert_eq!((value(4, 0) >> 28) & 0xFF, 0, "RAS and SVE");
         assert_eq!((value(4, 0) >> 24) & 0xF, 0xF, "the GIC interface");
@@ -228,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_unknown_register_is_undefined() {
-        let access_of = |register| access(Access { register, rt: 0, is_read: true }, 0);
+        let access_of = |register| access(Access { register, rt: 0, is_read: true });
         assert_eq!(access_of(Encoding::new(3, 4, 1, 1, 0)), Effect::Undefined);
         assert_eq!(access_of(ACTLR), Effect::Value(0));
         assert_eq!(access_of(Encoding::new(3, 3, 9, 12, 0)), Effect::Value(0));

@@ -136,7 +136,7 @@ register_bank! {
     }
 }
 
-/// What only the monitor sets: loaded, never saved, because no guest changes it.
+/// What only the monitor sets: never saved, because no guest changes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct IdentityState {
@@ -146,6 +146,8 @@ pub struct IdentityState {
     pub vttbr: u64,
     /// Physical minus virtual count.
     pub cntvoff: u64,
+    /// Where it sees its interrupt distributor.
+    pub gicd_base: u64,
 }
 
 impl IdentityState {
@@ -217,13 +219,8 @@ const SCTLR_START: u64 = 0x00C5_0078;
 impl Context {
     /// A vCPU about to start at `pc` with `x0`, as Xen starts one: at EL1, everything masked, MMU
     /// off, the other registers zero.
-    pub fn reset(pc: u64, x0: u64, vmpidr: u64, vttbr: u64, cntvoff: u64) -> Context {
-        let mut context = Context {
-            elr: pc,
-            spsr: SPSR_START,
-            identity: IdentityState { vmpidr, vttbr, cntvoff },
-            ..Context::default()
-        };
+    pub fn reset(pc: u64, x0: u64, identity: IdentityState) -> Context {
+        let mut context = Context { elr: pc, spsr: SPSR_START, identity, ..Context::default() };
         context.x[0] = x0;
         context.el1.sctlr = SCTLR_START;
         context.gic.interface.hcr = list_register::ENABLE;
@@ -341,12 +338,10 @@ mod tests {
 
     #[test]
     fn a_vcpu_starts_as_xen_starts_one() {
-        let context = Context::reset(0x4000_0000, 0x4800_0000, 0x8000_0001, 0x1_0000_5000, 77);
+        let context = Context::reset(0x4000_0000, 0x4800_0000, IdentityState::default());
         assert_eq!((context.elr, context.spsr), (0x4000_0000, 0x3C5));
         assert_eq!((context.x[0], context.x[1..].iter().sum::<u64>()), (0x4800_0000, 0));
         assert_eq!(context.el1.sctlr, 0x00C5_0078);
-        assert_eq!(context.identity.vmpidr, 0x8000_0001);
-        assert_eq!((context.identity.vttbr, context.identity.cntvoff), (0x1_0000_5000, 77));
         assert_eq!(context.gic.interface.hcr & 1, 1, "the virtual interface is on");
         assert!(context.gic.list.iter().all(|slot| slot.is_empty()));
     }

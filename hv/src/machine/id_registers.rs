@@ -26,7 +26,6 @@ macro_rules! mrs {
 
 /// Reads the register with this CRm (1 to 7) and Op2 (0 to 7); zero for any other, as unallocated
 /// ones read.
-#[inline]
 pub fn read(crm: usize, op2: usize) -> u64 {
     macro_rules! table {
         ($($crm:literal),*) => {

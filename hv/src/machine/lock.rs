@@ -23,10 +23,12 @@ pub enum Level {
     Console,
 }
 
-/// A value that one CPU at a time may touch.
+/// A value that one CPU at a time may touch. The tickets come first, so that they and what comes
+/// first in the value are reached from one base address.
+#[repr(C)]
 pub struct Lock<T> {
-    level: Level,
     tickets: Tickets,
+    level: Level,
     value: UnsafeCell<T>,
 }
 
@@ -42,7 +44,7 @@ pub struct Guard<'a, T> {
 impl<T> Lock<T> {
     /// A lock of that level around a value.
     pub const fn new(level: Level, value: T) -> Lock<T> {
-        Lock { level, tickets: Tickets::new(), value: UnsafeCell::new(value) }
+        Lock { tickets: Tickets::new(), level, value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock. Debug builds panic when the order is violated.

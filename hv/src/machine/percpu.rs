@@ -13,6 +13,7 @@ use crate::types::{CpuId, MAX_CPUS, VcpuKey};
 pub struct PerCpu {
     cpu: Cell<CpuId>,
     running: Cell<VcpuKey>,
+    only_ram: Cell<bool>,
     /// Levels of the locks that this CPU holds, one bit each (see `lock`).
     pub(super) held_locks: Cell<u8>,
     /// The registers at a fault of the monitor itself, written by the vectors.
@@ -74,6 +75,7 @@ impl PerCpu {
         PerCpu {
             cpu: Cell::new(cpu),
             running: Cell::new(VcpuKey::NONE),
+            only_ram: Cell::new(false),
             held_locks: Cell::new(0),
             fault: UnsafeCell::new(FaultRegisters { x: [0; 31], sp: 0 }),
         }
@@ -138,8 +140,16 @@ pub fn running() -> VcpuKey {
     with_this(|block| block.running.get())
 }
 
-/// Notes which vCPU is in this CPU: hypercalls come from it, and a panic names it.
+/// Whether the stage-2 table of the vCPU in this CPU maps nothing but RAM.
 #[inline(always)]
-pub fn set_running(key: VcpuKey) {
-    with_this(|block| block.running.set(key));
+pub fn maps_only_ram() -> bool {
+    with_this(|block| block.only_ram.get())
+}
+
+/// Notes which vCPU is in this CPU: hypercalls come from it, and a panic names it.
+pub fn set_running(key: VcpuKey, only_ram: bool) {
+    with_this(|block| {
+        block.running.set(key);
+        block.only_ram.set(only_ram);
+    });
 }

@@ -110,6 +110,7 @@ impl Physmap<'_> {
 
     /// Maps device registers one to one. The boot code answers for their being no RAM.
     pub fn map_device(&mut self, _: Privileged, mfns: core::ops::Range<u64>) -> Result<(), Errno> {
+        self.domain.maps_devices = true;
         self.map_direct(mfns, LeafKind::Device)
     }
 
