@@ -23,6 +23,12 @@ enum Access {
     Write,
 }
 
+/// Reads a structure if that takes one step; `None` leaves it to [`read`] to say why not.
+#[inline(always)]
+pub fn peek<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<T> {
+    frame(monitor, va, Access::Read).ok()?.read_aligned(page_offset(va))
+}
+
 /// Reads a structure.
 #[inline(always)]
 pub fn read<T: FromBytes + IntoBytes>(monitor: &Monitor, va: GuestVa) -> Result<T, Errno> {
@@ -156,12 +162,6 @@ fn frame(monitor: &Monitor, va: GuestVa, access: Access) -> Result<RamFrame, Err
         // frames of the pool only, each held by its mapping.
         return Ok(unsafe { RamFrame::new(mfn) });
     }
-    checked_frame(monitor, mfn)
-}
-
-/// The frame, if the pool has it and a domain may see it.
-#[inline(never)]
-fn checked_frame(monitor: &Monitor, mfn: Mfn) -> Result<RamFrame, Errno> {
     monitor.frames.ram(mfn).ok_or(Errno::EFAULT)
 }
 

@@ -8,7 +8,6 @@
 //! means "pending and not in a list register".
 
 use abi::VcpuId;
-use abi::device_tree::EVENT_PPI;
 
 use crate::allocator::Monitor;
 use crate::machine::gic::Intid;
@@ -84,7 +83,12 @@ impl VcpuInterrupts {
     /// Makes an SGI or PPI pending for the vCPU whose list registers these are. `enabled` is what
     /// its distributor says.
     #[inline(always)]
-    fn present<L: ListRegisters>(&mut self, enabled: bool, registers: &mut L, intid: u32) {
+    pub(super) fn present<L: ListRegisters>(
+        &mut self,
+        enabled: bool,
+        registers: &mut L,
+        intid: u32,
+    ) {
         let number = intid % BANK;
         let bit = 1 << number;
         let bank = &mut self.private;
@@ -397,16 +401,6 @@ pub fn bits(mut word: u32) -> impl Iterator<Item = u32> {
 }
 
 impl Monitor {
-    /// A vCPU has a new event: raises its event interrupt.
-    #[inline]
-    pub fn notify(&mut self, key: VcpuKey) {
-        let vcpu = self.domains.get_mut(key.domain).and_then(|domain| domain.vcpu_mut(key.vcpu));
-        if let Some(vcpu) = vcpu {
-            vcpu.events = vcpu.events.wrapping_add(1);
-        }
-        self.raise_private(key, EVENT_PPI);
-    }
-
     /// Makes an SGI or PPI of a vCPU pending, and wakes it.
     #[inline(always)]
     pub fn raise_private(&mut self, key: VcpuKey, intid: u32) {
@@ -422,7 +416,7 @@ impl Monitor {
 
     /// The same for a vCPU that is not in this CPU.
     #[inline(never)]
-    fn raise_elsewhere(&mut self, key: VcpuKey, intid: u32) {
+    pub(super) fn raise_elsewhere(&mut self, key: VcpuKey, intid: u32) {
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
         let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
         vcpu.interrupts.private.pending |= 1 << (intid % BANK);

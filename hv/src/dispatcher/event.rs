@@ -8,8 +8,8 @@ use abi::{DomId, Errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
+use crate::allocator::Progress;
 use crate::allocator::event::{Binding, Channel};
-use crate::allocator::{Monitor, Progress};
 use crate::guest;
 use crate::types::GuestVa;
 
@@ -18,7 +18,7 @@ pub fn event_channel_op(call: &mut Call<'_>) -> Outcome {
     let [command, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
-        Some(Command::Send) => send(call.monitor, call.caller.domain, argument).map(|()| 0).into(),
+        Some(Command::Send) => send(call, argument).map(|()| 0).into(),
         Some(Command::Reset) => reset(call, argument),
         Some(command) => other_than_send(call, command, argument).map(|()| 0).into(),
         None => Errno::ENOSYS.into(),
@@ -54,11 +54,9 @@ fn answer<T: FromBytes + IntoBytes + Immutable + Copy>(
     })
 }
 
-/// Sends an event on the sender's port that the argument names.
-#[inline(always)]
-pub(super) fn send(monitor: &mut Monitor, sender: DomId, argument: GuestVa) -> Result<(), Errno> {
-    let PortOnly { port } = guest::read(monitor, argument)?;
-    monitor.event_send(sender, port)
+fn send(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let PortOnly { port } = guest::read(call.monitor, argument)?;
+    call.monitor.event_send(call.caller.domain, port)
 }
 
 fn unmask(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {

@@ -3,13 +3,18 @@
 #![expect(unsafe_code, reason = "the vectors call an entry by its name")]
 
 use abi::Errno;
+use abi::event::PortOnly;
 use abi::hypercall::Number;
 
 use super::call::{Call, Handler, Outcome};
 use super::{
     console, domctl, event, grant, hvm, memory, multicall, sched, settle, sysctl, vcpu, version,
 };
+use crate::allocator::Monitor;
+use crate::allocator::event::Announcement;
+use crate::guest;
 use crate::machine::context::{self, Context};
+use crate::machine::lock::{Guard, Waiter};
 use crate::machine::percpu;
 use crate::machine::vectors::{HYPERCALL_TABLE_SIZE as TABLE_SIZE, Resume};
 use crate::types::GuestVa;
@@ -91,16 +96,42 @@ fn other_xen_version(context: &mut Context) -> Resume {
     locked(context, version::xen_version)
 }
 
-/// Sending an event is what guests do most: it goes straight on, past the choice of command and
-/// the registers and stack that the others need.
+/// Sending an event is what guests do most: if nobody need be told of it, it calls nothing, hence
+/// saves no registers. What is not so simple begins again on the long way.
 extern "C" fn event_channel_op(context: &mut Context) -> Resume {
     if context.x[0] != abi::event::Command::Send.raw() {
         return other_event_channel_op(context);
     }
-    let caller = percpu::running();
-    let mut monitor = super::monitor();
-    let sent = event::send(&mut monitor, caller.domain, GuestVa(context.x[1]));
-    context.x[0] = sent.map_or_else(|errno| errno.to_return().cast_unsigned(), |()| 0);
+    let mut monitor = match super::MONITOR.queue() {
+        Ok(monitor) => monitor,
+        Err(waiter) => return event_channel_op_later(context, waiter),
+    };
+    let Some(PortOnly { port }) = guest::peek(&monitor, GuestVa(context.x[1])) else {
+        drop(monitor);
+        return other_event_channel_op(context);
+    };
+    context.x[0] = match monitor.event_mark(percpu::running().domain, port) {
+        Ok(None) => 0,
+        Ok(Some(announcement)) => return announce(context, monitor, announcement),
+        Err(errno) => errno.to_return().cast_unsigned(),
+    };
+    Resume::Guest
+}
+
+#[inline(never)]
+fn event_channel_op_later(context: &mut Context, waiter: Waiter<'static, Monitor>) -> Resume {
+    drop(waiter.wait());
+    other_event_channel_op(context)
+}
+
+#[inline(never)]
+fn announce(
+    context: &mut Context,
+    mut monitor: Guard<'static, Monitor>,
+    announcement: Announcement,
+) -> Resume {
+    monitor.announce(announcement);
+    context.x[0] = 0;
     if settle(&mut monitor) { Resume::Another } else { Resume::Guest }
 }
 

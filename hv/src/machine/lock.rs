@@ -50,17 +50,36 @@ impl<T> Lock<T> {
     /// Waits for the lock. Debug builds panic when the order is violated.
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
-        note_taken(self.level);
-        self.tickets.take();
-        Guard { lock: self }
+        self.queue().unwrap_or_else(Waiter::wait)
     }
 
-    /// Takes the lock if it is free.
-    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.tickets.try_take().then(|| {
-            note_taken(self.level);
-            Guard { lock: self }
-        })
+    /// Takes the lock if it is free, otherwise a place in its queue: for those on a short way,
+    /// who would rather wait elsewhere.
+    #[inline(always)]
+    pub fn queue(&self) -> Result<Guard<'_, T>, Waiter<'_, T>> {
+        note_taken(self.level);
+        match self.tickets.draw() {
+            None => Ok(Guard { lock: self }),
+            Some(ticket) => Err(Waiter { lock: self, ticket }),
+        }
+    }
+}
+
+/// A place in the queue of a lock. It must be waited for: nobody else is served before.
+#[derive(Debug)]
+#[must_use = "those who come later wait for this one"]
+pub struct Waiter<'a, T> {
+    lock: &'a Lock<T>,
+    ticket: u16,
+}
+
+impl<'a, T> Waiter<'a, T> {
+    /// Waits for the lock.
+    #[cold]
+    #[inline(never)]
+    pub fn wait(self) -> Guard<'a, T> {
+        self.lock.tickets.wait_for(self.ticket);
+        Guard { lock: self.lock }
     }
 }
 
@@ -122,29 +141,18 @@ impl Tickets {
         unsafe { &(*self.0.get())[SERVED] }
     }
 
+    /// Draws a ticket. `None` if it is served at once.
     #[inline(always)]
-    fn take(&self) {
+    fn draw(&self) -> Option<u16> {
         let before = self.both().fetch_add(1 << DRAWN_SHIFT, Ordering::Acquire);
         let ticket = (before >> DRAWN_SHIFT) as u16;
-        if before as u16 != ticket {
-            self.wait_for(ticket);
-        }
+        (before as u16 != ticket).then_some(ticket)
     }
 
-    #[cold]
-    #[inline(never)]
     fn wait_for(&self, ticket: u16) {
         while self.served().load(Ordering::Acquire) != ticket {
             core::hint::spin_loop();
         }
-    }
-
-    fn try_take(&self) -> bool {
-        let now = self.both().load(Ordering::Relaxed);
-        let free = (now >> DRAWN_SHIFT) as u16 == now as u16;
-        let taken = now.wrapping_add(1 << DRAWN_SHIFT);
-        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-        free && self.both().compare_exchange(now, taken, success, failure).is_ok()
     }
 
     #[inline(always)]
@@ -203,9 +211,8 @@ mod tests {
         *lock.lock() += 1;
         let held = lock.lock();
         assert_eq!(*held, 2);
-        assert!(lock.try_lock().is_none());
+        assert!(lock.tickets.draw().is_some(), "the holder has it");
         drop(held);
-        assert!(lock.try_lock().is_some());
     }
 
     #[test]

@@ -1,54 +1,102 @@
 //! Sending events, and waking those who wait for them.
 
+use abi::device_tree::EVENT_PPI;
 use abi::event::Virq;
 use abi::{DomId, Errno, Port, VcpuId};
 
 use super::two_level::{self, Effect};
-use super::{Binding, EventTable, is_global};
+use super::{Binding, Channel, EventTable, is_global};
 use crate::allocator::Monitor;
 use crate::allocator::domain::Domain;
+use crate::allocator::interrupt::Loaded;
 use crate::allocator::vcpu::{InfoPlace, Polling};
+use crate::machine::memory::RamFrame;
+use crate::machine::percpu;
 use crate::types::{MAX_VCPUS, VcpuKey};
 
 const _: () = assert!(MAX_VCPUS <= u8::BITS as usize, "pollers has a bit for each vCPU");
 
+/// A port that has become pending, of which its vCPU or whoever polls is to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a vCPU that is not told may sleep for ever"]
+pub struct Announcement {
+    receiver: DomId,
+    port: Port,
+    /// Whether it is only for those who poll.
+    masked: bool,
+}
+
 impl Monitor {
     /// Sends an event on a port of `sender`. Without a peer it goes nowhere. `EINVAL` if the port
     /// is not one to send on.
-    #[inline(always)]
     pub fn event_send(&mut self, sender: DomId, port: Port) -> Result<(), Errno> {
-        let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
-        match domain.events.channel(port).ok_or(Errno::EINVAL)?.binding {
-            Binding::Interdomain { remote, port } => self.raise_event(remote, port),
-            Binding::Ipi => self.raise_event(sender, port),
-            Binding::Unbound { .. } => {}
-            Binding::Closed | Binding::Virq(_) => return Err(Errno::EINVAL),
+        if let Some(announcement) = self.event_mark(sender, port)? {
+            self.announce(announcement);
         }
         Ok(())
     }
 
-    /// Makes a port of `receiver` pending. If it is so already, that is all: whoever made it so
-    /// has announced it.
+    /// The first half of sending an event, which is often the whole: makes the peer's port
+    /// pending, and returns what is to be announced.
     #[inline(always)]
-    pub(super) fn raise_event(&mut self, receiver: DomId, port: Port) {
-        let Some(domain) = self.domains.get(receiver) else { return };
-        let Some(channel) = domain.events.channel(port) else { return };
-        if two_level::set_pending(domain.shared_info, port) {
-            let key = VcpuKey { domain: receiver, vcpu: channel.vcpu };
-            self.announce(key, port);
+    pub fn event_mark(&mut self, sender: DomId, port: Port) -> Result<Option<Announcement>, Errno> {
+        let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
+        let channel = domain.events.channel(port).ok_or(Errno::EINVAL)?;
+        match channel.binding {
+            Binding::Interdomain { remote, port } => Ok(self.set_pending(remote, port)),
+            Binding::Ipi => Ok(self.set_pending(sender, port)),
+            Binding::Unbound { .. } => Ok(None),
+            Binding::Closed | Binding::Virq(_) => Err(Errno::EINVAL),
         }
     }
 
-    /// Tells a vCPU of a port that has become pending. Out of line, to keep the way short for
-    /// events that are pending already: they are most of them when there is much to do.
-    #[inline(never)]
-    fn announce(&mut self, key: VcpuKey, port: Port) {
-        let Some(domain) = self.domains.get(key.domain) else { return };
-        let effect = two_level::announce(domain.shared_info, info(domain, key.vcpu), port);
-        let polled = domain.events.pollers != 0;
-        self.react(key, effect);
-        if polled {
-            self.wake_pollers(key.domain, port);
+    /// Makes an open port of `receiver` pending. If it is so already, that is all: whoever made it
+    /// so has announced it. Nor need anyone hear of one that is masked, but for those who poll.
+    #[inline(always)]
+    fn set_pending(&mut self, receiver: DomId, port: Port) -> Option<Announcement> {
+        let domain = self.domains.get(receiver)?;
+        if !two_level::set_pending(domain.shared_info, port) {
+            return None;
+        }
+        let masked = two_level::is_masked(domain.shared_info, port);
+        let audible = !masked || domain.events.pollers != 0;
+        audible.then_some(Announcement { receiver, port, masked })
+    }
+
+    /// Makes an open port of `receiver` pending, and tells whom it concerns.
+    pub(super) fn raise_event(&mut self, receiver: DomId, port: Port) {
+        if let Some(announcement) = self.set_pending(receiver, port) {
+            self.announce(announcement);
+        }
+    }
+
+    /// Tells a vCPU, and those that poll, of a port that has become pending.
+    #[inline(always)]
+    pub fn announce(&mut self, announcement: Announcement) {
+        let Announcement { receiver, port, masked } = announcement;
+        let Some(domain) = self.domains.get_mut(receiver) else { return };
+        if domain.events.pollers != 0 {
+            return self.announce_to_pollers(announcement);
+        }
+        let Some(&Channel { vcpu, .. }) = domain.events.channel(port) else { return };
+        if masked {
+            return;
+        }
+        let interrupt = write_news(domain, vcpu, |_, info| two_level::announce(info, port));
+        if interrupt == Interrupt::Elsewhere {
+            self.raise_elsewhere(VcpuKey { domain: receiver, vcpu }, EVENT_PPI);
+        }
+    }
+
+    #[cold]
+    fn announce_to_pollers(&mut self, Announcement { receiver, port, masked }: Announcement) {
+        self.wake_pollers(receiver, port);
+        let domain = self.domains.get(receiver);
+        if let Some(&Channel { vcpu, .. }) = domain.and_then(|domain| domain.events.channel(port))
+            && !masked
+        {
+            let key = VcpuKey { domain: receiver, vcpu };
+            self.tell(key, |_, info| two_level::announce(info, port));
         }
     }
 
@@ -58,9 +106,8 @@ impl Monitor {
         let domain = self.domains.get(id).ok_or(Errno::ESRCH)?;
         let channel = domain.events.channel(port).ok_or(Errno::EINVAL)?;
         if channel.binding != Binding::Closed {
-            let vcpu = channel.vcpu;
-            let effect = two_level::unmask(domain.shared_info, info(domain, vcpu), port);
-            self.react(VcpuKey { domain: id, vcpu }, effect);
+            let key = VcpuKey { domain: id, vcpu: channel.vcpu };
+            self.tell(key, |shared, info| two_level::unmask(shared, info, port));
         }
         Ok(())
     }
@@ -90,9 +137,7 @@ impl Monitor {
     /// Tells a vCPU to look at all its events: it has just registered its `vcpu_info` and may have
     /// missed some.
     pub fn replay_events(&mut self, key: VcpuKey) {
-        let Some(domain) = self.domains.get(key.domain) else { return };
-        let effect = two_level::select(info(domain, key.vcpu), u64::MAX);
-        self.react(key, effect);
+        self.tell(key, |_, info| two_level::select(info, u64::MAX));
     }
 
     /// Notes what a vCPU that is about to sleep in `SCHEDOP_poll` waits for. An event that becomes
@@ -109,9 +154,11 @@ impl Monitor {
         }
     }
 
-    fn react(&mut self, key: VcpuKey, effect: Effect) {
-        if effect == Effect::Upcall {
-            self.notify(key);
+    /// Writes news for a vCPU, and interrupts it if that is what they need.
+    fn tell(&mut self, key: VcpuKey, news: impl FnOnce(RamFrame, Option<InfoPlace>) -> Effect) {
+        let Some(domain) = self.domains.get_mut(key.domain) else { return };
+        if write_news(domain, key.vcpu, news) == Interrupt::Elsewhere {
+            self.raise_elsewhere(key, EVENT_PPI);
         }
     }
 
@@ -134,8 +181,32 @@ impl Monitor {
     }
 }
 
-/// Where a vCPU's record is.
-#[inline]
-fn info(domain: &Domain, vcpu: VcpuId) -> Option<InfoPlace> {
-    domain.vcpu(vcpu).and_then(|vcpu| vcpu.info)
+/// What is left to do for a vCPU that has got news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interrupt {
+    /// Nothing: it needs no interrupt, or has got it.
+    Done,
+    /// It is not in this CPU and needs an interrupt.
+    Elsewhere,
+}
+
+/// Writes news into a domain's shared page and a vCPU's record, and interrupts the vCPU if that is
+/// what they need and it is in this CPU.
+#[inline(always)]
+fn write_news(
+    domain: &mut Domain,
+    vcpu: VcpuId,
+    news: impl FnOnce(RamFrame, Option<InfoPlace>) -> Effect,
+) -> Interrupt {
+    let (shared_info, enabled) = (domain.shared_info, domain.interrupts.enabled);
+    let Some(vcpu) = domain.vcpu_mut(vcpu) else { return Interrupt::Done };
+    if news(shared_info, vcpu.info) != Effect::Upcall {
+        return Interrupt::Done;
+    }
+    vcpu.events = vcpu.events.wrapping_add(1);
+    if percpu::running() != vcpu.key {
+        return Interrupt::Elsewhere;
+    }
+    vcpu.interrupts.present(enabled, &mut Loaded, EVENT_PPI);
+    Interrupt::Done
 }

@@ -15,6 +15,8 @@ mod deliver;
 mod tests;
 mod two_level;
 
+pub use deliver::Announcement;
+
 use abi::event::Virq;
 use abi::shared_info::TWO_LEVEL_PORTS;
 use abi::{DomId, Errno, Port, VcpuId};

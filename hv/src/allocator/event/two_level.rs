@@ -43,19 +43,24 @@ fn upcall_pending(info: &InfoPlace) -> &AtomicU8 {
     info.frame.u8(info.offset + offset_of!(VcpuInfo, upcall_pending))
 }
 
-/// Makes a port pending. Returns whether it was not before: then it must be announced.
-#[inline]
+/// Makes a port pending. Returns whether it was not before: then it must be announced, unless it
+/// is masked.
+#[inline(always)]
 pub(super) fn set_pending(shared: RamFrame, port: Port) -> bool {
     PortBit::of(port)
         .is_some_and(|bit| pending(&shared, bit).fetch_or(bit.mask, SeqCst) & bit.mask == 0)
 }
 
-/// Tells the vCPU whose record is at `info` that a port became pending, unless it is masked.
-pub(super) fn announce(shared: RamFrame, info: Option<InfoPlace>, port: Port) -> Effect {
-    match PortBit::of(port) {
-        Some(bit) if mask(&shared, bit).load(SeqCst) & bit.mask == 0 => select(info, 1 << bit.word),
-        _ => Effect::None,
-    }
+/// Whether a port is masked.
+#[inline(always)]
+pub(super) fn is_masked(shared: RamFrame, port: Port) -> bool {
+    PortBit::of(port).is_some_and(|bit| mask(&shared, bit).load(SeqCst) & bit.mask != 0)
+}
+
+/// Tells the vCPU whose record is at `info` that a port, which is not masked, became pending.
+#[inline(always)]
+pub(super) fn announce(info: Option<InfoPlace>, port: Port) -> Effect {
+    PortBit::of(port).map_or(Effect::None, |bit| select(info, 1 << bit.word))
 }
 
 /// Unmasks a port. If it is pending, its vCPU is told now.
@@ -79,6 +84,7 @@ pub(super) fn clear_pending(shared: RamFrame, port: Port) {
 
 /// Tells a vCPU to look at some words of the pending array. Without a record it is told to look at
 /// everything once it registers one.
+#[inline(always)]
 pub(super) fn select(info: Option<InfoPlace>, words: u64) -> Effect {
     let Some(info) = info else { return Effect::None };
     if selector(&info).fetch_or(words, SeqCst) & words == words {
