@@ -87,8 +87,17 @@ extern "C" fn xen_version(context: &mut Context) -> Resume {
             context.x[0] = answer;
             Resume::Guest
         }
+        None if context.x[0] == abi::version::Command::GetFeatures.raw() => get_features(context),
         None => other_xen_version(context),
     }
+}
+
+#[inline(never)]
+fn get_features(context: &mut Context) -> Resume {
+    let argument = GuestVa(context.x[1]);
+    let result = version::get_features(&mut super::monitor(), percpu::running().domain, argument);
+    context.x[0] = result.map_or_else(|errno| errno.to_return().cast_unsigned(), |()| 0);
+    Resume::Guest
 }
 
 #[inline(never)]
