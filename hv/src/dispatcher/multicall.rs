@@ -1,7 +1,9 @@
 //! `multicall`: several hypercalls for the price of one trap.
 
+use core::mem::offset_of;
+
 use abi::Errno;
-use abi::hypercall::MulticallEntry;
+use abi::hypercall::{MulticallEntry, Number};
 
 use super::call::{Call, Handler, Outcome};
 use crate::guest;
@@ -39,38 +41,39 @@ enum Step {
     Again,
 }
 
-/// Performs entry `index`.
+/// Performs entry `index`. What it changes is written back; the page may be another by then, so it
+/// is looked up again.
 fn one(
     call: &mut Call<'_>,
     handlers: fn(u64) -> Option<Handler>,
     entries: GuestVa,
     index: u64,
 ) -> Result<Step, Errno> {
-    let mut entry: MulticallEntry = guest::read_element(call.monitor, entries, index)?;
-    let [a0, a1, a2, a3, a4, _] = entry.args;
+    let place = guest::element::<MulticallEntry>(entries, index)?;
+    let MulticallEntry { op, args: [a0, a1, a2, a3, a4, _], .. } =
+        guest::read(call.monitor, place)?;
     let args = &mut [a0, a1, a2, a3, a4];
     let mut inner = Call { monitor: call.monitor, caller: call.caller, args };
-    let outcome = match handlers(entry.op) {
+    let outcome = match handlers(op) {
         // A multicall within a multicall would nest without bound.
-        Some(function) if entry.op != abi::hypercall::Number::Multicall.raw() => {
-            function(&mut inner)
-        }
+        Some(function) if op != Number::Multicall.raw() => function(&mut inner),
         _ => Errno::ENOSYS.into(),
     };
-    let step = match outcome {
-        Outcome::Return(result) => {
-            entry.result = result;
-            Step::Done
-        }
-        Outcome::Reschedule(result) => {
-            entry.result = result;
-            Step::DoneAndReschedule
-        }
+    let (step, result) = match outcome {
+        Outcome::Return(result) => (Step::Done, result),
+        Outcome::Reschedule(result) => (Step::DoneAndReschedule, result),
         Outcome::Continue => {
-            entry.args[..inner.args.len()].copy_from_slice(inner.args);
-            Step::Again
+            let field = field(place, offset_of!(MulticallEntry, args))?;
+            guest::write(call.monitor, field, args)?;
+            return Ok(Step::Again);
         }
     };
-    guest::write_element(call.monitor, entries, index, &entry)?;
+    let field = field(place, offset_of!(MulticallEntry, result))?;
+    guest::write(call.monitor, field, &result)?;
     Ok(step)
+}
+
+/// The address of a field of the entry at `place`.
+fn field(place: GuestVa, offset: usize) -> Result<GuestVa, Errno> {
+    place.0.checked_add(offset as u64).map(GuestVa).ok_or(Errno::EFAULT)
 }
