@@ -65,11 +65,11 @@ fn handle(monitor: &mut Monitor, cpu: CpuId, own: &OwnInterrupts, intid: Intid) 
         return true;
     }
     if intid == own.virtual_timer {
-        // An idle CPU's has nobody to tell.
         timer::virtual_timer::mask();
         gic::end_and_deactivate(intid);
+        monitor.raise_private(percpu::resident(), VIRTUAL_TIMER_PPI);
     } else if intid == own.maintenance {
-        monitor.fill_list_registers(percpu::running());
+        monitor.fill_list_registers(percpu::resident());
         gic::end_and_deactivate(intid);
     } else if intid == own.uart {
         uart::receive();

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "the registers of one vCPU replace those of another")]
 
 use abi::Errno;
+use abi::device_tree::VIRTUAL_TIMER_PPI;
 use abi::shared_info::RunstateInfo;
 use zerocopy::IntoBytes;
 
@@ -26,15 +27,10 @@ extern "C" fn reschedule(context: &mut Context) -> *mut Context {
     let cpu = percpu::this_cpu();
     let mut monitor = monitor();
     let next = pick(&mut monitor, cpu);
-    let running = percpu::running();
-    if next == Some(running) {
-        monitor.fill_list_registers(running);
-        settle(&mut monitor);
-        return context;
+    if next == Some(percpu::running()) {
+        return resume(&mut monitor, context);
     }
-    // SAFETY: the vectors came here with the vCPU whose context this is.
-    unsafe { context.switch_out() };
-    percpu::set_running(VcpuKey::NONE, false);
+    percpu::set_running(VcpuKey::NONE);
     run(monitor, cpu, next)
 }
 
@@ -56,15 +52,21 @@ fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
     decision.run
 }
 
-/// Makes `next` the vCPU in this CPU. While there is none, waits for interrupts and handles them.
+/// Makes `next` the vCPU that this CPU runs. While there is none, waits for interrupts and handles
+/// them; the vCPU that ran last stays in the CPU meanwhile, unless the scheduler gives it away.
 fn run(
     mut monitor: Guard<'static, Monitor>,
     cpu: CpuId,
     mut next: Option<VcpuKey>,
 ) -> *mut Context {
     loop {
-        if let Some(context) = next.and_then(|key| load(&mut monitor, key)) {
+        if let Some(key) = next
+            && let Some(context) = enter(&mut monitor, cpu, key)
+        {
             return context;
+        }
+        if monitor.scheduler.running_on(percpu::resident()) != Some(cpu) {
+            evict(&mut monitor, cpu);
         }
         if !settle(&mut monitor) {
             drop(monitor);
@@ -75,26 +77,62 @@ fn run(
     }
 }
 
-/// Switches a vCPU in. `None` if it is gone, which the scheduler would have to be wrong about.
-fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<*mut Context> {
-    let domain = monitor.domains.get(key.domain)?;
-    let vcpu = domain.vcpu(key.vcpu)?;
+/// Gives the CPU to a vCPU. `None` if it is gone, which the scheduler would have to be wrong about.
+fn enter(monitor: &mut Monitor, cpu: CpuId, key: VcpuKey) -> Option<*mut Context> {
+    if percpu::resident() != key {
+        evict(monitor, cpu);
+        load(monitor, key)?;
+    }
+    percpu::set_running(key);
+    if timer::virtual_timer::deadline().is_some_and(|deadline| deadline <= timer::now()) {
+        // It would interrupt at once.
+        timer::virtual_timer::mask();
+        monitor.raise_private(key, VIRTUAL_TIMER_PPI);
+    }
+    let vcpu = monitor.domains.get(key.domain)?.vcpu(key.vcpu)?;
     let context = vcpu.context.pointer().cast::<Context>();
     let runstate_area = vcpu.runstate_area;
-    let only_ram = !domain.maps_devices;
-    // SAFETY: the frame holds this vCPU's context, which `start_vcpu` wrote before it came
-    // online; the scheduler runs a vCPU on one CPU at a time, and the vCPU that was in this CPU
-    // has been switched out. Its domain cannot be destroyed while it is on a CPU.
-    unsafe { (*context).switch_in() };
-    percpu::set_running(key, only_ram);
-    monitor.fill_list_registers(key);
     if let Some(area) = runstate_area {
         let info = runstate(monitor, key);
         // A guest that unmaps its own record goes without.
         let _ = guest::write_bytes(monitor, area, info.as_bytes());
     }
+    Some(resume(monitor, context))
+}
+
+/// Has the vCPU that is in this CPU go on, with the interrupts that wait for it.
+fn resume(monitor: &mut Monitor, context: *mut Context) -> *mut Context {
+    monitor.fill_list_registers(percpu::running());
     settle(monitor);
-    Some(context)
+    context
+}
+
+/// Takes the registers of the vCPU that is in this CPU, if there is one, and sees to it that it
+/// wakes when its virtual timer is due.
+fn evict(monitor: &mut Monitor, cpu: CpuId) {
+    let key = percpu::resident();
+    let domain = monitor.domains.get(key.domain);
+    let Some(vcpu) = domain.and_then(|domain| domain.vcpu(key.vcpu)) else { return };
+    if let Some(deadline) = timer::virtual_timer::deadline() {
+        monitor.scheduler.wake_at(cpu, key, deadline);
+    }
+    let context = vcpu.context.pointer().cast::<Context>();
+    // SAFETY: the frame holds this vCPU's context, and its state is in this CPU, whose own block
+    // says so; a domain is not destroyed before its vCPUs have left the CPUs.
+    unsafe { (*context).switch_out() };
+    percpu::set_resident(VcpuKey::NONE, false);
+}
+
+/// Switches a vCPU in.
+fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<()> {
+    let domain = monitor.domains.get(key.domain)?;
+    let context = domain.vcpu(key.vcpu)?.context.pointer().cast::<Context>();
+    // SAFETY: the frame holds this vCPU's context, which `start_vcpu` wrote before it came
+    // online; the scheduler runs a vCPU on one CPU at a time, and the vCPU that was in this CPU
+    // has been evicted. Its domain cannot be destroyed while it is on a CPU.
+    unsafe { (*context).switch_in() };
+    percpu::set_resident(key, !domain.maps_devices);
+    Some(())
 }
 
 /// How a vCPU has spent its time, as it may read it.

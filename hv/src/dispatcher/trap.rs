@@ -53,7 +53,7 @@ extern "C" fn wait(context: &mut Context, syndrome: u64) -> Resume {
     if syndrome & KIND == 0 { wait_for_interrupt() } else { give_way() }
 }
 
-/// WFI: sleeps until an interrupt is pending, or until the virtual timer would raise one.
+/// WFI: sleeps until an interrupt is pending. The virtual timer is one of those that wake it.
 fn wait_for_interrupt() -> Resume {
     let mut monitor = monitor();
     let caller = percpu::running();
@@ -65,7 +65,7 @@ fn wait_for_interrupt() -> Resume {
     if deadline.is_some_and(|deadline| deadline <= timer::now()) {
         return Resume::Guest;
     }
-    monitor.block_vcpu(caller, deadline);
+    monitor.block_vcpu(caller, None);
     Resume::Another
 }
 

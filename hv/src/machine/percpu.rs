@@ -13,6 +13,7 @@ use crate::types::{CpuId, MAX_CPUS, VcpuKey};
 pub struct PerCpu {
     cpu: Cell<CpuId>,
     running: Cell<VcpuKey>,
+    resident: Cell<VcpuKey>,
     only_ram: Cell<bool>,
     /// Levels of the locks that this CPU holds, one bit each (see `lock`).
     pub(super) held_locks: Cell<u8>,
@@ -75,6 +76,7 @@ impl PerCpu {
         PerCpu {
             cpu: Cell::new(cpu),
             running: Cell::new(VcpuKey::NONE),
+            resident: Cell::new(VcpuKey::NONE),
             only_ram: Cell::new(false),
             held_locks: Cell::new(0),
             fault: UnsafeCell::new(FaultRegisters { x: [0; 31], sp: 0 }),
@@ -134,7 +136,8 @@ pub fn this_cpu() -> CpuId {
     with_this(|block| block.cpu.get())
 }
 
-/// The vCPU in this CPU, as `set_running` said last, or [`VcpuKey::NONE`]. Off the target: none.
+/// The vCPU that this CPU runs, as `set_running` said last, or [`VcpuKey::NONE`]. Off the target:
+/// none.
 #[inline(always)]
 pub fn running() -> VcpuKey {
     with_this(|block| block.running.get())
@@ -146,10 +149,23 @@ pub fn maps_only_ram() -> bool {
     with_this(|block| block.only_ram.get())
 }
 
-/// Notes which vCPU is in this CPU: hypercalls come from it, and a panic names it.
-pub fn set_running(key: VcpuKey, only_ram: bool) {
+/// Notes which vCPU this CPU runs: hypercalls come from it, and a panic names it.
+#[inline(always)]
+pub fn set_running(key: VcpuKey) {
+    with_this(|block| block.running.set(key));
+}
+
+/// The vCPU whose registers this CPU holds: the one that runs, or that ran before the CPU became
+/// idle.
+#[inline(always)]
+pub fn resident() -> VcpuKey {
+    with_this(|block| block.resident.get())
+}
+
+/// Notes whose registers this CPU holds, and whether its stage-2 table maps nothing but RAM.
+pub fn set_resident(key: VcpuKey, only_ram: bool) {
     with_this(|block| {
-        block.running.set(key);
+        block.resident.set(key);
         block.only_ram.set(only_ram);
     });
 }

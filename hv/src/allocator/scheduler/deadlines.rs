@@ -26,6 +26,11 @@ impl Deadlines {
         Deadlines { heaps: [const { Vec::new() }; MAX_CPUS], of: PerVcpu::filled(None) }
     }
 
+    /// A vCPU's deadline.
+    pub(super) fn of(&self, slot: Slot) -> Option<Ticks> {
+        self.of[slot].map(|deadline| deadline.at)
+    }
+
     /// Sets a vCPU's deadline on a CPU; it must have none.
     pub(super) fn set(&mut self, cpu: CpuId, slot: Slot, at: Ticks) {
         debug_assert!(self.of[slot].is_none());

@@ -11,6 +11,8 @@
 //!   that CPU's [`Scheduler::pick`]; the caller keeps the monitor's lock from `pick` until the
 //!   vCPU's registers are saved, so no other CPU can run it with stale ones.
 //! - A vCPU that is neither blocked nor paused is on a CPU or in the queue.
+//! - A blocked vCPU stays on its CPU, which is idle, until that CPU has something else to run: its
+//!   registers need not move if it wakes before.
 //! - A vCPU has a deadline only while it is blocked.
 //! - When the queue is not empty, each CPU runs a vCPU until the end of a slice or has been kicked
 //!   (named in a [`CpuSet`]) since it last picked.
@@ -61,10 +63,10 @@ impl Unit {
 
     fn runstate(&self) -> Runstate {
         match self.place {
-            Place::On(_) => Runstate::Running,
+            Place::On(_) if !self.blocked => Runstate::Running,
             Place::Queued => Runstate::Runnable,
-            Place::Aside if self.paused => Runstate::Offline,
-            Place::Aside => Runstate::Blocked,
+            Place::On(_) | Place::Aside if self.paused => Runstate::Offline,
+            Place::On(_) | Place::Aside => Runstate::Blocked,
         }
     }
 }
@@ -232,12 +234,20 @@ impl Scheduler {
         {
             self.run(cpu, next, now);
         }
-        let current = self.current(cpu);
-        self.idle.set(cpu, current.is_none());
-        self.ticking.set(cpu, current.is_some() && !self.queue.is_empty());
-        Decision {
-            run: current.and_then(|slot| self.units[slot]).map(|unit| unit.key),
-            preempt_at: self.preempt_at(cpu),
+        let unit = self.current(cpu).and_then(|slot| self.units[slot]);
+        let run = unit.filter(|unit| !unit.blocked).map(|unit| unit.key);
+        self.idle.set(cpu, run.is_none());
+        self.ticking.set(cpu, run.is_some() && !self.queue.is_empty());
+        Decision { run, preempt_at: self.preempt_at(cpu) }
+    }
+
+    /// Has a blocked vCPU, which is about to leave this CPU, wake when `until` has passed.
+    pub fn wake_at(&mut self, cpu: CpuId, key: VcpuKey, until: Ticks) {
+        let Some((slot, unit)) = self.unit(key) else { return };
+        if unit.blocked {
+            let until = self.deadlines.of(slot).map_or(until, |deadline| deadline.min(until));
+            self.deadlines.cancel(slot);
+            self.deadlines.set(cpu, slot, until);
         }
     }
 
@@ -293,7 +303,26 @@ impl Scheduler {
     fn unblock(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         self.deadlines.cancel(slot);
         self.update(slot, now, |unit| unit.blocked = false);
+        if let Some(Unit { place: Place::On(cpu), .. }) = self.units[slot] {
+            return self.resume_on(cpu);
+        }
         self.enqueue_if_ready(slot, now)
+    }
+
+    /// A blocked vCPU that is still on a CPU wants to go on there. Returns the CPUs to kick.
+    fn resume_on(&mut self, cpu: CpuId) -> CpuSet {
+        if !self.idle.contains(cpu) {
+            // It has not looked yet, and never will know.
+            return CpuSet::EMPTY;
+        }
+        let mut kicks = CpuSet::only(cpu);
+        self.kicked.extend(kicks);
+        // If it was kicked for others before, they must look for another CPU.
+        if !self.queue.is_empty() {
+            kicks.extend(self.cpus_for_new_work());
+            self.kicked.extend(kicks);
+        }
+        kicks
     }
 
     fn enqueue_if_ready(&mut self, slot: Slot, now: Ticks) -> CpuSet {
@@ -328,8 +357,10 @@ impl Scheduler {
     fn drop_current(&mut self, cpu: CpuId, now: Ticks) {
         let Some(state) = self.cpus.get_mut(cpu.0) else { return };
         let Some(slot) = state.current else { return };
-        let runnable = self.units[slot].is_some_and(|unit| unit.runnable());
-        if runnable && (self.queue.is_empty() || now < state.slice_end) {
+        let Some(unit) = self.units[slot] else { return };
+        let runnable = unit.runnable();
+        let stays = !unit.paused && (self.queue.is_empty() || runnable && now < state.slice_end);
+        if stays {
             return;
         }
         state.current = None;
