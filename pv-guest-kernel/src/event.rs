@@ -114,12 +114,12 @@ struct Slot {
 }
 
 /// The memory in which the monitor announces events.
-#[derive(Debug)]
-pub(crate) struct Pages {
+#[derive(Debug, Clone)]
+pub struct Pages {
     /// [`SharedInfo`], from the page's start.
-    pub(crate) shared_info: SharedPage,
+    pub shared_info: SharedPage,
     /// This vCPU's [`VcpuInfo`], from the page's start.
-    pub(crate) vcpu_info: SharedPage,
+    pub vcpu_info: SharedPage,
 }
 
 crate::vcpu_local! {
@@ -142,6 +142,11 @@ pub(crate) fn attach() -> Result<(), Errno> {
         }
         Ok(())
     })
+}
+
+/// The memory in which the monitor announces events, for a kernel that looks there itself.
+pub fn pages() -> Option<Pages> {
+    PAGES.with(|pages| pages.get().cloned())
 }
 
 /// Port numbers are the monitor's, and small: at most 4096 are in use in the 2-level ABI.

@@ -84,3 +84,24 @@ pub fn populate_physmap(domain: DomId, order: u32, frames: &[Gfn]) -> Result<u64
     // or occupied place is refused by the monitor, so nothing in use changes.
     unsafe { super::with_argument(Number::MemoryOp, command, &mut argument) }
 }
+
+/// Gives memory of this domain back: extents of `2^order` frames that begin at `frames`. Returns
+/// how many of them were given.
+///
+/// # Errors
+/// What the monitor answers.
+///
+/// # Safety
+/// Nothing may use those frames until there is memory again.
+pub unsafe fn decrease_reservation(order: u32, frames: &[Gfn]) -> Result<u64, Errno> {
+    let mut argument = Reservation {
+        extent_start: frames.as_ptr().expose_provenance() as u64,
+        nr_extents: frames.len() as u64,
+        extent_order: order,
+        domid: DomId::SELF,
+        ..Default::default()
+    };
+    let command = Command::DecreaseReservation.raw();
+    // SAFETY: the structure of that command; the rest is the caller's promise.
+    unsafe { super::with_argument(Number::MemoryOp, command, &mut argument) }
+}
