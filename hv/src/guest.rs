@@ -29,6 +29,33 @@ pub fn peek<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<T> {
     frame(monitor, va, Access::Read).ok()?.read_aligned(page_offset(va))
 }
 
+/// A structure in a page of the guest, found by its address once: good as long as no address space
+/// changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    frame: RamFrame,
+    offset: usize,
+}
+
+impl Place {
+    /// The structure, if the guest may write it and it takes one step to reach; `None` leaves it
+    /// to [`read`] and [`write`].
+    #[inline(always)]
+    pub fn find<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<(Place, T)> {
+        // What EL1 may write it may read (Arm ARM D8.4.1), so that one translation serves both.
+        let place =
+            Place { frame: frame(monitor, va, Access::Write).ok()?, offset: page_offset(va) };
+        Some((place, place.frame.read_aligned(place.offset)?))
+    }
+
+    /// Writes the field at `offset` in the structure.
+    #[inline(always)]
+    pub fn write<T: IntoBytes + Immutable + Copy>(self, offset: usize, field: &T) {
+        // The whole structure lies in the frame, aligned.
+        self.frame.write_aligned(self.offset + offset, field);
+    }
+}
+
 /// Reads a structure.
 #[inline(always)]
 pub fn read<T: FromBytes + IntoBytes>(monitor: &Monitor, va: GuestVa) -> Result<T, Errno> {

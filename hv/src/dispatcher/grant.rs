@@ -14,7 +14,7 @@ use abi::{DomId, Errno, Gfn, PAGE_SIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
-use crate::guest;
+use crate::guest::{self, Place};
 use crate::machine::cache;
 use crate::types::{GuestVa, Mfn};
 
@@ -22,8 +22,8 @@ use crate::types::{GuestVa, Mfn};
 pub fn grant_table_op(call: &mut Call<'_>) -> Outcome {
     match Command::from_raw(call.args[0]) {
         Some(Command::Copy) => each::<Copy>(call, copy),
-        Some(Command::MapGrantRef) => each::<MapGrantRef>(call, map),
-        Some(Command::UnmapGrantRef) => each::<UnmapGrantRef>(call, unmap),
+        Some(Command::MapGrantRef) => each_read::<MapGrantRef>(call, map),
+        Some(Command::UnmapGrantRef) => each_read::<UnmapGrantRef>(call, unmap),
         Some(command) => control(call, command),
         None => Errno::ENOSYS.into(),
     }
@@ -33,8 +33,8 @@ pub fn grant_table_op(call: &mut Call<'_>) -> Outcome {
 #[cold]
 fn control(call: &mut Call<'_>, command: Command) -> Outcome {
     match command {
-        Command::SwapGrantRef => each::<SwapGrantRef>(call, swap),
-        Command::CacheFlush => each::<CacheFlush>(call, cache_flush),
+        Command::SwapGrantRef => each_read::<SwapGrantRef>(call, swap),
+        Command::CacheFlush => each_read::<CacheFlush>(call, cache_flush),
         Command::SetupTable => one::<SetupTable>(call, setup_table),
         Command::QuerySize => one::<QuerySize>(call, query_size),
         Command::SetVersion => one::<SetVersion>(call, set_version),
@@ -44,12 +44,23 @@ fn control(call: &mut Call<'_>, command: Command) -> Outcome {
     }
 }
 
-/// Runs an operation on each element of the array, at the address where it lies. The operation
-/// writes its results there.
-#[inline(never)]
-fn each<T: FromBytes + IntoBytes>(
+/// Runs an operation on each element of the array, which it gets with its address, and writes its
+/// results there.
+fn each_read<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
     operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
+) -> Outcome {
+    each::<T>(call, |call, address| {
+        let request = guest::read(call.monitor, address)?;
+        operation(call, &request, address)
+    })
+}
+
+/// Runs an operation on the address of each element of the array.
+#[inline(never)]
+fn each<T>(
+    call: &mut Call<'_>,
+    operation: impl Fn(&mut Call<'_>, GuestVa) -> Result<(), Errno>,
 ) -> Outcome {
     let [command, array, count, x3, x4] = *call.args;
     // An unsigned int in Xen, which refuses what is negative as an int.
@@ -66,8 +77,7 @@ fn each<T: FromBytes + IntoBytes>(
             let left = u64::from(count).saturating_sub(index);
             return call.proceed([command, address.0, left, x3, x4]);
         }
-        let result = guest::read(call.monitor, address);
-        if let Err(errno) = result.and_then(|request| operation(call, &request, address)) {
+        if let Err(errno) = operation(call, address) {
             return errno.into();
         }
     }
@@ -79,7 +89,7 @@ fn one<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
     operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
 ) -> Outcome {
-    if call.args[2] as u32 == 1 { each(call, operation) } else { Errno::EINVAL.into() }
+    if call.args[2] as u32 == 1 { each_read(call, operation) } else { Errno::EINVAL.into() }
 }
 
 /// Writes a field of the structure at `address`.
@@ -117,9 +127,22 @@ fn unmap(call: &mut Call<'_>, request: &UnmapGrantRef, address: GuestVa) -> Resu
     put(call, address, offset_of!(UnmapGrantRef, status), status(result))
 }
 
-#[inline]
-fn copy(call: &mut Call<'_>, request: &Copy, address: GuestVa) -> Result<(), Errno> {
-    let result = call.monitor.grant_copy(call.caller.domain, request);
+/// Copying changes no address space: the place of the request is that of the answer.
+#[inline(always)]
+fn copy(call: &mut Call<'_>, address: GuestVa) -> Result<(), Errno> {
+    let Some((place, request)) = Place::find::<Copy>(call.monitor, address) else {
+        return copy_scattered(call, address);
+    };
+    let result = call.monitor.grant_copy(call.caller.domain, &request);
+    place.write(offset_of!(Copy, status), &status(result));
+    Ok(())
+}
+
+/// The same for a request that is not aligned, or lies in two pages.
+#[cold]
+fn copy_scattered(call: &mut Call<'_>, address: GuestVa) -> Result<(), Errno> {
+    let request = guest::read(call.monitor, address)?;
+    let result = call.monitor.grant_copy(call.caller.domain, &request);
     put(call, address, offset_of!(Copy, status), status(result))
 }
 

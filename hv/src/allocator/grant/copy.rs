@@ -16,6 +16,7 @@ struct End {
 }
 
 impl End {
+    #[inline(always)]
     fn release(self) {
         if let Some((entry, flags)) = self.marked {
             entry.release(flags);
@@ -25,6 +26,7 @@ impl End {
 
 impl Monitor {
     /// Copies for `caller`, within one frame at each end.
+    #[inline(always)]
     pub fn grant_copy(&self, caller: DomId, request: &Copy) -> Result<(), Status> {
         let (source, dest) = (&request.source, &request.dest);
         let length = usize::from(request.len);
@@ -44,7 +46,7 @@ impl Monitor {
         result
     }
 
-    #[inline]
+    #[inline(always)]
     fn open_end(
         &self,
         caller: DomId,
@@ -60,12 +62,12 @@ impl Monitor {
             return Err(Status::PermissionDenied);
         }
         let domain = self.domains.get(caller).ok_or(Status::BadDomain)?;
-        let frame = own_ram(&domain.stage2, &self.frames, Gfn(end.frame))?;
+        let frame = own_ram(&domain.stage2, Gfn(end.frame))?;
         Ok(End { frame, marked: None })
     }
 
     /// A frame that is mapped already is used as it is; otherwise the entry is asked.
-    #[inline]
+    #[inline(always)]
     fn open_grant(
         &self,
         caller: DomId,
@@ -88,7 +90,7 @@ impl Monitor {
         let gfn = entry.claim(caller, access)?;
         let frame = match pinned {
             Some(mfn) => self.frames.ram(mfn).ok_or(Status::BadPage),
-            None => own_ram(&domain.stage2, &self.frames, gfn),
+            None => own_ram(&domain.stage2, gfn),
         };
         let frame = frame.inspect_err(|_| entry.release(marks))?;
         Ok(End { frame, marked: Some((entry, marks)) })

@@ -37,17 +37,30 @@ impl SharedEntry {
     }
 
     /// Marks the entry as in use by `grantee` if it grants that, and returns the granter's frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn claim(&self, grantee: DomId, access: Access) -> Result<Gfn, Status> {
-        let mut seen = self.header().load(Relaxed);
-        for _ in 0..ATTEMPTS {
-            check(seen, grantee, access)?;
-            let claimed = seen | u32::from(access.flags().bits());
-            match self.header().compare_exchange(seen, claimed, Acquire, Relaxed) {
-                Ok(_) => {
-                    let frame = self.frame.u32(self.offset + offset_of!(Entry, frame));
-                    return Ok(Gfn(u64::from(frame.load(Relaxed))));
-                }
+        let seen = self.header().load(Relaxed);
+        if let Err(changed) = self.mark(seen, grantee, access)? {
+            self.claim_again(changed, grantee, access)?;
+        }
+        let frame = self.frame.u32(self.offset + offset_of!(Entry, frame));
+        Ok(Gfn(u64::from(frame.load(Relaxed))))
+    }
+
+    /// Marks the entry if it is still as it was `seen`; if not, says how it is.
+    #[inline(always)]
+    fn mark(&self, seen: u32, grantee: DomId, access: Access) -> Result<Result<u32, u32>, Status> {
+        check(seen, grantee, access)?;
+        let marked = seen | u32::from(access.flags().bits());
+        Ok(self.header().compare_exchange(seen, marked, Acquire, Relaxed))
+    }
+
+    #[cold]
+    fn claim_again(&self, seen: u32, grantee: DomId, access: Access) -> Result<(), Status> {
+        let mut seen = seen;
+        for _ in 1..ATTEMPTS {
+            match self.mark(seen, grantee, access)? {
+                Ok(_) => return Ok(()),
                 Err(changed) => seen = changed,
             }
         }
@@ -55,7 +68,7 @@ impl SharedEntry {
     }
 
     /// Takes marks back. What was done with the frame comes before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&self, flags: EntryFlags) {
         if !flags.is_empty() {
             self.header().fetch_and(!u32::from(flags.bits()), Release);
@@ -70,7 +83,7 @@ impl SharedEntry {
 }
 
 /// Whether an entry lets `grantee` in. Xen has one status for all that may be wrong with it.
-#[inline]
+#[inline(always)]
 fn check(header: u32, grantee: DomId, access: Access) -> Result<(), Status> {
     let flags = EntryFlags::from_bits_retain(header as u16);
     let granted = flags & EntryFlags::TYPE_MASK == EntryFlags::PERMIT_ACCESS

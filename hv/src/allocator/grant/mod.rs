@@ -33,7 +33,7 @@ use self::maptrack::Maptrack;
 use self::pins::Pins;
 use super::frame::{FramePool, Kind, OutOfFrames};
 use super::frame_box::FrameBox;
-use super::stage2::{LeafKind, Stage2};
+use super::stage2::Stage2;
 use crate::machine::memory::RamFrame;
 
 pub use map::Mapped;
@@ -159,7 +159,7 @@ impl GrantTable {
     }
 
     /// An entry, and what is known of it.
-    #[inline]
+    #[inline(always)]
     fn entry(&self, reference: GrantRef) -> Option<(SharedEntry, &Pins)> {
         let frame = self.frames.get((reference.0 / ENTRIES_PER_FRAME) as usize)?;
         let index = (reference.0 % ENTRIES_PER_FRAME) as usize;
@@ -183,10 +183,7 @@ impl GrantTable {
 }
 
 /// A frame of a domain's own RAM: the only kind that it may grant or copy from.
-#[inline]
-fn own_ram(space: &Stage2, pool: &FramePool, gfn: abi::Gfn) -> Result<RamFrame, Status> {
-    match space.lookup(gfn) {
-        Some(leaf) if leaf.kind == LeafKind::Ram => pool.ram(leaf.mfn).ok_or(Status::BadPage),
-        _ => Err(Status::BadPage),
-    }
+#[inline(always)]
+fn own_ram(space: &Stage2, gfn: abi::Gfn) -> Result<RamFrame, Status> {
+    space.own_ram(gfn).ok_or(Status::BadPage)
 }

@@ -89,7 +89,7 @@ pub(super) fn pin(
         }
         None => {
             let gfn = entry.claim(grantee, access)?;
-            own_ram(space, pool, gfn).inspect_err(|_| entry.release(access.flags()))?
+            own_ram(space, gfn).inspect_err(|_| entry.release(access.flags()))?
         }
     };
     granter.store(reference, Pins { frame: frame.mfn(), grantee, ..pins });

@@ -130,12 +130,33 @@ impl Descriptor {
     pub(super) fn as_node(self) -> Node {
         match self.0 & (VALID | TABLE_OR_PAGE) {
             VALID => self.output().map_or(Node::Empty, Node::Block),
-            bits if bits & VALID == 0 => Node::Empty,
-            #[expect(unsafe_code, reason = "translation tables lead to each other by address")]
-            // SAFETY: only `table` makes such a descriptor, from a frame of the pool, and it is
-            // cleared before the frame is given back.
-            _ => Node::Table(unsafe { RamFrame::new(Mfn::containing(self.0 & ADDRESS)) }),
+            _ => self.as_table().map_or(Node::Empty, Node::Table),
         }
+    }
+
+    /// The table that a descriptor above level 3 leads to.
+    #[inline(always)]
+    pub(super) fn as_table(self) -> Option<RamFrame> {
+        const TABLE: u64 = VALID | TABLE_OR_PAGE;
+        #[expect(unsafe_code, reason = "translation tables lead to each other by address")]
+        // SAFETY: only `table` makes such a descriptor, from a frame of the pool, and it is
+        // cleared before the frame is given back.
+        let table = unsafe { RamFrame::new(Mfn::containing(self.0 & ADDRESS)) };
+        (self.0 & TABLE == TABLE).then_some(table)
+    }
+
+    /// The frame of the domain's own RAM that a leaf of this size leads to; of a block the one at
+    /// `offset`.
+    #[inline(always)]
+    pub(super) fn as_own_ram(self, size: Size, offset: u64) -> Option<RamFrame> {
+        let bits = VALID | if size == Size::Page { TABLE_OR_PAGE } else { 0 };
+        let wanted = bits | (LeafKind::Ram as u64) << KIND_SHIFT;
+        let mfn = Mfn(Mfn::containing(self.0 & ADDRESS).0 + offset);
+        #[expect(unsafe_code, reason = "the descriptor is what knows that the frame is RAM")]
+        // SAFETY: a leaf of this kind maps frames that the pool has given to the domain.
+        let frame = unsafe { RamFrame::new(mfn) };
+        let fields = VALID | TABLE_OR_PAGE | KIND_MASK << KIND_SHIFT;
+        (self.0 & fields == wanted).then_some(frame)
     }
 
     fn output(self) -> Option<Leaf> {

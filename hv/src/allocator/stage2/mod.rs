@@ -97,10 +97,8 @@ fn free_empty(pool: &mut FramePool, level3: RamFrame, level2: RamFrame) {
 /// A guest-physical space.
 #[derive(Debug)]
 pub struct Stage2 {
-    /// The first of the two tables at level 1.
-    root: RamFrame,
-    /// The second.
-    root_high: RamFrame,
+    /// The two tables at level 1.
+    roots: [RamFrame; 1 << ROOT_ORDER],
     owner: DomId,
     highest: Option<Gfn>,
     /// Descriptors at level 1 that `dismantle` is done with.
@@ -110,14 +108,14 @@ pub struct Stage2 {
 impl Stage2 {
     /// An empty space. Its tables are charged to `owner`.
     pub fn new(pool: &mut FramePool, owner: DomId) -> Result<Stage2, OutOfFrames> {
-        let (root, root_high) = pool.allocate_pair(owner, Kind::Private)?;
-        Ok(Stage2 { root, root_high, owner, highest: None, dismantled: 0 })
+        let roots = pool.allocate_pair(owner, Kind::Private)?.into();
+        Ok(Stage2 { roots, owner, highest: None, dismantled: 0 })
     }
 
     /// The value of VTTBR_EL2: the tables' address and the VMID, which is the domain's slot + 1.
     pub fn vttbr(&self) -> u64 {
         let vmid = super::slot(self.owner) as u64 + 1;
-        self.root.mfn().address() | (vmid << 48)
+        self.roots[0].mfn().address() | (vmid << 48)
     }
 
     /// The highest guest frame that was ever mapped.
@@ -133,6 +131,16 @@ impl Stage2 {
             Node::Empty => None,
             Node::Block(leaf) => Some(page_of_block(leaf, gfn)),
             Node::Table(level3) => level3_slot(level3, gfn).load().as_page(),
+        }
+    }
+
+    /// The frame of the domain's own RAM that is mapped at a guest frame.
+    #[inline(always)]
+    pub fn own_ram(&self, gfn: Gfn) -> Option<RamFrame> {
+        let level2 = level2_slot(self.level1(gfn)?.load().as_table()?, gfn).load();
+        match level2.as_table() {
+            Some(level3) => level3_slot(level3, gfn).load().as_own_ram(Size::Page, 0),
+            None => level2.as_own_ram(Size::Block, gfn.0 % BLOCK_FRAMES),
         }
     }
 
@@ -270,7 +278,8 @@ impl Stage2 {
     /// account for them. No vCPU may run in the space any more.
     pub fn dismantle(&mut self, pool: &mut FramePool) -> Progress {
         while self.dismantled < ROOT_ENTRIES {
-            let slot = self.root_slot(self.dismantled);
+            let gfn = Gfn((self.dismantled as u64) << 18);
+            let Some(slot) = self.level1(gfn) else { break };
             if let Node::Table(level2) = slot.load().as_node() {
                 if Self::dismantle_one(pool, level2) == Progress::Done {
                     clear(pool, slot);
@@ -313,16 +322,10 @@ impl Stage2 {
     }
 
     /// The descriptor at level 1 that covers a guest frame, if there is one.
-    #[inline]
+    #[inline(always)]
     fn level1(&self, gfn: Gfn) -> Option<Slot> {
-        let index = usize::try_from(gfn.0 >> 18).ok()?;
-        (index < ROOT_ENTRIES).then(|| self.root_slot(index))
-    }
-
-    #[inline]
-    fn root_slot(&self, index: usize) -> Slot {
-        let low = index < descriptor::ENTRIES;
-        Slot { table: if low { self.root } else { self.root_high }, index }
+        let &table = self.roots.get(usize::try_from(gfn.0 >> 27).ok()?)?;
+        Some(Slot { table, index: (gfn.0 >> 18) as usize % descriptor::ENTRIES })
     }
 
     /// Forgets cached translations of a page or block.
