@@ -51,7 +51,7 @@ macro_rules! tables {
 
 tables! {
     MemoryOp => memory::memory_op;
-    Multicall => multicall;
+    Multicall => nested_multicall, multicall;
     XenVersion => version::xen_version, xen_version;
     ConsoleIo => console::console_io;
     GrantTableOp => grant::grant_table_op;
@@ -65,12 +65,17 @@ tables! {
 }
 
 /// `multicall`, which needs to find the handlers of others.
-fn multicall(call: &mut Call<'_>) -> Outcome {
-    multicall::multicall(call, handler)
+extern "C" fn multicall(context: &mut Context) -> Resume {
+    locked(context, |call| multicall::multicall(call, handler))
 }
 
-/// The handler of a hypercall, if it exists.
-#[inline]
+/// A multicall within a multicall would nest without bound.
+fn nested_multicall(_call: &mut Call<'_>) -> Outcome {
+    Errno::ENOSYS.into()
+}
+
+/// The handler of a hypercall that is part of a multicall, if it exists.
+#[inline(always)]
 fn handler(number: u64) -> Option<Handler> {
     HANDLERS.get(usize::try_from(number).ok()?).copied().flatten()
 }

@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use abi::Errno;
-use abi::hypercall::{MulticallEntry, Number};
+use abi::hypercall::MulticallEntry;
 
 use super::call::{Call, Handler, Outcome};
 use crate::guest;
@@ -54,11 +54,7 @@ fn one(
         guest::read(call.monitor, place)?;
     let args = &mut [a0, a1, a2, a3, a4];
     let mut inner = Call { monitor: call.monitor, caller: call.caller, args };
-    let outcome = match handlers(op) {
-        // A multicall within a multicall would nest without bound.
-        Some(function) if op != Number::Multicall.raw() => function(&mut inner),
-        _ => Errno::ENOSYS.into(),
-    };
+    let outcome = handlers(op).map_or(Errno::ENOSYS.into(), |handler| handler(&mut inner));
     let (step, result) = match outcome {
         Outcome::Return(result) => (Step::Done, result),
         Outcome::Reschedule(result) => (Step::DoneAndReschedule, result),

@@ -60,6 +60,7 @@ pub fn get_features(monitor: &mut Monitor, caller: DomId, argument: GuestVa) -> 
 }
 
 /// Copies out a text, padded with NULs to `N` bytes.
+#[inline(never)]
 fn text<const N: usize>(call: &Call<'_>, to: GuestVa, text: &[u8]) -> Result<u64, Errno> {
     let mut padded = [0; N];
     for (byte, &character) in padded.iter_mut().zip(text) {
