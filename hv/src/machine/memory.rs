@@ -74,24 +74,19 @@ impl RamFrame {
         atomic!(self, offset, AtomicU64)
     }
 
-    /// Fills the frame with zeros.
-    pub fn zero(self) {
+    /// Fills `count` frames from this one on with zeros. They must be RAM as this one is: those of
+    /// one block.
+    pub fn zero(self, count: usize) {
+        let bytes = count * PAGE_SIZE;
         #[cfg(target_os = "none")]
         if let Some(block) = zeroing_block() {
-            let mut offset = 0;
-            while offset < PAGE_SIZE {
-                // SAFETY: the frame is mapped RAM, and the block, which is smaller than a page,
-                // lies in it; a guest that still writes it races with stores of which the monitor
-                // reads nothing back.
-                unsafe {
-                    core::arch::asm!("dc zva, {}", in(reg) self.pointer().wrapping_add(offset), options(nostack, preserves_flags))
-                }
-                offset += block;
-            }
+            // SAFETY: the frames are mapped RAM; a guest that still writes there races with stores
+            // of which the monitor reads nothing back.
+            unsafe { zero_blocks(self.pointer(), bytes, block) }
             return;
         }
         // SAFETY: as above, with stores of bytes.
-        unsafe { core::ptr::write_bytes(self.pointer(), 0, PAGE_SIZE) }
+        unsafe { core::ptr::write_bytes(self.pointer(), 0, bytes) }
     }
 
     /// Reads a value that lies at an offset aligned for it, in accesses of that alignment; `None`
@@ -206,20 +201,41 @@ copy_blocks:                            // x0: to, x1: from, x2: bytes
 );
 
 #[cfg(target_os = "none")]
+core::arch::global_asm!(
+    r#"
+    .section .text.zero_blocks, "ax"
+    .global zero_blocks
+    .type zero_blocks, %function
+zero_blocks:                            // x0: start, x1: bytes, x2: bytes that DC ZVA zeroes
+    .rept 8
+    dc zva, x0
+    add x0, x0, x2
+    .endr
+    subs x1, x1, x2, lsl #3
+    b.hi zero_blocks
+    ret
+    "#
+);
+
+#[cfg(target_os = "none")]
 unsafe extern "C" {
+    /// Zeroes `bytes`, a multiple of eight blocks that is not zero.
+    fn zero_blocks(start: *mut u8, bytes: usize, block: usize);
     /// Copies `bytes`, a multiple of `COPY_BLOCK` that is not zero, between ranges that do not
     /// overlap.
     fn copy_blocks(to: *mut u8, from: *const u8, bytes: usize);
 }
 
-/// Bytes that DC ZVA zeroes at once; `None` if it may not be used (DCZID_EL0, Arm ARM D24.2.35).
+/// Bytes that DC ZVA zeroes at once; `None` if it may not be used, or zeroes more than the eighth
+/// part of a frame (DCZID_EL0, Arm ARM D24.2.35).
 #[cfg(target_os = "none")]
 #[inline]
 fn zeroing_block() -> Option<usize> {
     const PROHIBITED: u64 = 1 << 4;
     const WORDS_LOG2: u64 = 0xF;
     let identification = super::registers::read_register!("dczid_el0");
-    (identification & PROHIBITED == 0).then_some(4 << (identification & WORDS_LOG2))
+    let block = 4 << (identification & WORDS_LOG2);
+    (identification & PROHIBITED == 0 && 8 * block <= PAGE_SIZE).then_some(block)
 }
 
 /// Whether an offset below the frame's size is aligned for a `T` that ends in the same frame. One

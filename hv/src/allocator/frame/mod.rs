@@ -201,9 +201,10 @@ impl FramePool {
         };
         for offset in 0..count {
             self.own(block.plus(offset), owner, kind);
-            self.frame(block.plus(offset)).zero();
         }
-        Ok(self.frame(block))
+        let first = self.frame(block);
+        first.zero(1 << order);
+        Ok(first)
     }
 
     /// Two adjacent frames, aligned to 8 KiB: a concatenated translation table.
