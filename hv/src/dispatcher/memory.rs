@@ -50,9 +50,6 @@ pub fn memory_op(call: &mut Call<'_>) -> Outcome {
     }
 }
 
-/// What is done with one extent. The frame number is read only by those that need it.
-type Extent = fn(&mut Monitor, DomId, &Reservation, u64) -> Result<(), Errno>;
-
 fn populate(monitor: &mut Monitor, id: DomId, list: &Reservation, n: u64) -> Result<(), Errno> {
     at_extent(monitor, id, list, n, |space, gfn, order| space.populate(gfn, order))
 }
@@ -65,13 +62,13 @@ fn increase(monitor: &mut Monitor, id: DomId, list: &Reservation, _: u64) -> Res
     monitor.physmap(id)?.increase(order(list)?)
 }
 
-#[inline]
+#[inline(always)]
 fn at_extent(
     monitor: &mut Monitor,
     id: DomId,
     list: &Reservation,
     n: u64,
-    operation: fn(&mut Physmap<'_>, Gfn, u8) -> Result<(), Errno>,
+    operation: impl Fn(&mut Physmap<'_>, Gfn, u8) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let gfn: Gfn = guest::read_element(monitor, GuestVa(list.extent_start), n)?;
     operation(&mut monitor.physmap(id)?, gfn, order(list)?)
@@ -81,8 +78,15 @@ fn order(list: &Reservation) -> Result<u8, Errno> {
     u8::try_from(list.extent_order).map_err(|_| Errno::EINVAL)
 }
 
-/// Goes through a list of extents until one fails. Returns how many were done.
-fn reserve(call: &mut Call<'_>, start: Start, argument: GuestVa, extent: Extent) -> Outcome {
+/// Goes through a list of extents until one fails. Returns how many were done. `extent` does one,
+/// and reads its frame number if it needs that.
+#[inline(never)]
+fn reserve(
+    call: &mut Call<'_>,
+    start: Start,
+    argument: GuestVa,
+    extent: impl Fn(&mut Monitor, DomId, &Reservation, u64) -> Result<(), Errno>,
+) -> Outcome {
     let list: Reservation = match guest::read(call.monitor, argument) {
         Ok(list) => list,
         Err(errno) => return errno.into(),

@@ -6,7 +6,7 @@
 //! touched here only, by atomic accesses or by copies: never through a reference.
 
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 
 use abi::PAGE_SIZE;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -253,8 +253,8 @@ const fn in_frame(offset: usize, len: usize) -> bool {
 
 /// Makes earlier writes to translation tables visible to every CPU's table walker (DSB ISHST,
 /// Arm ARM D8.2).
+#[inline(always)]
 pub fn publish_tables() {
-    core::sync::atomic::fence(Ordering::SeqCst);
     #[cfg(target_os = "none")]
     aarch64_cpu::asm::barrier::dsb(aarch64_cpu::asm::barrier::ISHST);
 }

@@ -100,6 +100,7 @@ impl FramePool {
     }
 
     /// Frees a frame.
+    #[inline]
     fn reclaim(&mut self, index: Index) {
         let Entry { owner, kind, .. } = self.table[index];
         self.table[index].holds = 0;

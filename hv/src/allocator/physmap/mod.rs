@@ -18,7 +18,7 @@ use abi::{DomId, Errno, Gfn};
 
 use super::domain::Domain;
 use super::frame::{FramePool, Kind, MAX_ORDER};
-use super::stage2::{Leaf, LeafKind};
+use super::stage2::{Leaf, LeafKind, MapError};
 use super::{Monitor, Privileged};
 use crate::machine::memory::RamFrame;
 use crate::types::Mfn;
@@ -80,14 +80,14 @@ impl Physmap<'_> {
         if self.domain.direct_mapped {
             return self.for_each_page(gfn, order, Self::populate_direct);
         }
-        self.clear(gfn, order)?;
-        let frame = self.frames.allocate(self.domain.id, Kind::Ram, order)?;
-        let stage2 = &mut self.domain.stage2;
-        if let Err(error) = stage2.map(self.frames, gfn, frame.mfn(), order, LeafKind::Ram) {
-            self.frames.release_block(frame, order);
-            return Err(error.into());
-        }
-        Ok(())
+        let id = self.domain.id;
+        let frame = self.frames.allocate(id, Kind::Ram, order).or_else(|_| {
+            // What is given up for it may make room for it.
+            self.clear(gfn, order)?;
+            self.frames.allocate(id, Kind::Ram, order).map_err(Errno::from)
+        })?;
+        self.map_over(gfn, frame, order, LeafKind::Ram)
+            .inspect_err(|_| self.frames.release_block(frame, order))
     }
 
     fn populate_direct(&mut self, gfn: Gfn) -> Result<(), Errno> {
@@ -140,29 +140,37 @@ impl Physmap<'_> {
         if order > MAX_ORDER {
             return Err(Errno::EINVAL);
         }
-        self.for_each_page(gfn, order, |space, gfn| match space.domain.stage2.lookup(gfn) {
-            Some(Leaf { kind: LeafKind::Ram, .. }) => space.remove(gfn),
-            _ => Err(Errno::EINVAL),
+        self.for_each_page(gfn, order, |space, gfn| {
+            let leaf = space.domain.stage2.unmap_if(space.frames, gfn, |kind| match kind {
+                LeafKind::Ram => Ok(()),
+                _ => Err(Errno::EINVAL),
+            })?;
+            space.give_up(leaf.ok_or(Errno::EINVAL)?);
+            Ok(())
         })
     }
 
     /// Removes a page, whatever it is. `ENOENT` if there is none, `EBUSY` if it is a grant that
     /// the domain has mapped, `EPERM` if it is a device.
     pub fn remove(&mut self, gfn: Gfn) -> Result<(), Errno> {
-        let leaf = self.domain.stage2.lookup(gfn).ok_or(Errno::ENOENT)?;
-        match leaf.kind {
-            LeafKind::GrantWritable | LeafKind::GrantReadOnly => return Err(Errno::EBUSY),
-            LeafKind::Device => return Err(Errno::EPERM),
-            LeafKind::Ram | LeafKind::Foreign | LeafKind::SharedPage => {}
-        }
-        self.domain.stage2.unmap(self.frames, gfn)?;
-        let Some(frame) = self.frames.ram(leaf.mfn) else { return Ok(()) };
+        let leaf = self.domain.stage2.unmap_if(self.frames, gfn, |kind| match kind {
+            LeafKind::GrantWritable | LeafKind::GrantReadOnly => Err(Errno::EBUSY),
+            LeafKind::Device => Err(Errno::EPERM),
+            LeafKind::Ram | LeafKind::Foreign | LeafKind::SharedPage => Ok(()),
+        })?;
+        self.give_up(leaf.ok_or(Errno::ENOENT)?);
+        Ok(())
+    }
+
+    /// Drops the hold that a leaf had, which is no more.
+    #[inline(always)]
+    fn give_up(&mut self, leaf: Leaf) {
+        let Some(frame) = self.frames.ram(leaf.mfn) else { return };
         match leaf.kind {
             LeafKind::Ram if self.domain.direct_mapped => {}
             LeafKind::Ram => self.frames.surrender(frame),
             _ => self.frames.release(frame),
         }
-        Ok(())
     }
 
     /// Maps the shared-info page. `EBUSY` if it is mapped already: the guest must remove it first.
@@ -185,13 +193,31 @@ impl Physmap<'_> {
     }
 
     fn map_held(&mut self, gfn: Gfn, frame: RamFrame, kind: LeafKind) -> Result<(), Errno> {
-        self.clear(gfn, 0)?;
-        self.domain.stage2.map(self.frames, gfn, frame.mfn(), 0, kind)?;
+        self.map_over(gfn, frame, 0, kind)?;
         self.frames.retain(frame);
         Ok(())
     }
 
+    /// Maps a block, in place of what is mapped there. Mostly nothing is.
+    #[inline(always)]
+    fn map_over(
+        &mut self,
+        gfn: Gfn,
+        frame: RamFrame,
+        order: u8,
+        kind: LeafKind,
+    ) -> Result<(), Errno> {
+        match self.domain.stage2.map(self.frames, gfn, frame.mfn(), order, kind) {
+            Err(MapError::Occupied) => {
+                self.clear(gfn, order)?;
+                Ok(self.domain.stage2.map(self.frames, gfn, frame.mfn(), order, kind)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
     /// Removes what is mapped in a range, if anything is.
+    #[cold]
     fn clear(&mut self, gfn: Gfn, order: u8) -> Result<(), Errno> {
         self.for_each_page(gfn, order, |space, gfn| match space.remove(gfn) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -199,6 +225,7 @@ impl Physmap<'_> {
         })
     }
 
+    #[inline(always)]
     fn for_each_page(
         &mut self,
         gfn: Gfn,

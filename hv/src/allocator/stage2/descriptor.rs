@@ -96,6 +96,7 @@ pub(super) struct Descriptor(u64);
 impl Descriptor {
     pub(super) const INVALID: Descriptor = Descriptor(0);
 
+    #[inline(always)]
     pub(super) fn leaf(leaf: Leaf, size: Size) -> Descriptor {
         let memory = match leaf.kind {
             LeafKind::Device => DEVICE,

@@ -65,14 +65,14 @@ impl From<MapError> for Errno {
 
 /// Fills an empty slot. A table's frame has a hold for each slot in use, beside its owner's: so an
 /// empty table is known without looking at all of it, and can be given back.
-#[inline]
+#[inline(always)]
 fn fill(pool: &mut FramePool, slot: Slot, descriptor: Descriptor) {
     pool.retain(slot.table);
     slot.store(descriptor);
 }
 
 /// Empties a slot that is in use.
-#[inline]
+#[inline(always)]
 fn clear(pool: &mut FramePool, slot: Slot) {
     slot.store(Descriptor::INVALID);
     pool.release(slot.table);
@@ -146,7 +146,37 @@ impl Stage2 {
 
     /// Maps `2^order` frames from `mfn` at `gfn`, as one block if that is possible. All of it or
     /// nothing; what is mapped already is not replaced.
+    #[inline]
     pub fn map(
+        &mut self,
+        pool: &mut FramePool,
+        gfn: Gfn,
+        mfn: Mfn,
+        order: u8,
+        kind: LeafKind,
+    ) -> Result<(), MapError> {
+        if order == 0 && self.map_in_table(pool, gfn, Leaf { mfn, kind }).is_some() {
+            return Ok(());
+        }
+        self.map_any(pool, gfn, mfn, order, kind)
+    }
+
+    /// Maps a page whose table exists, in an empty slot; `None` if it is not so.
+    #[inline(always)]
+    fn map_in_table(&mut self, pool: &mut FramePool, gfn: Gfn, leaf: Leaf) -> Option<()> {
+        let level2 = self.level1(gfn)?.load().as_table()?;
+        let slot = level3_slot(level2_slot(level2, gfn).load().as_table()?, gfn);
+        if slot.load() != Descriptor::INVALID {
+            return None;
+        }
+        fill(pool, slot, Descriptor::leaf(leaf, Size::Page));
+        publish_tables();
+        self.highest = self.highest.max(Some(gfn));
+        Some(())
+    }
+
+    #[inline(never)]
+    fn map_any(
         &mut self,
         pool: &mut FramePool,
         gfn: Gfn,
@@ -227,34 +257,56 @@ impl Stage2 {
     /// Unmaps a page and says what was there. Fails only if a block would have to be split and
     /// there is no frame for the table.
     pub fn unmap(&mut self, pool: &mut FramePool, gfn: Gfn) -> Result<Option<Leaf>, OutOfFrames> {
+        self.unmap_if(pool, gfn, |_| Ok(()))
+    }
+
+    /// Unmaps a page and says what was there, if `allow` agrees. An error is its own, or means that
+    /// a block would have to be split and there is no frame for the table.
+    #[inline(always)]
+    pub fn unmap_if<E: From<OutOfFrames>>(
+        &mut self,
+        pool: &mut FramePool,
+        gfn: Gfn,
+        allow: impl FnOnce(LeafKind) -> Result<(), E>,
+    ) -> Result<Option<Leaf>, E> {
         let Some(level1) = self.level1(gfn) else { return Ok(None) };
-        let Node::Table(level2) = level1.load().as_node() else { return Ok(None) };
+        let Some(level2) = level1.load().as_table() else { return Ok(None) };
         let slot = level2_slot(level2, gfn);
         let level3 = match slot.load().as_node() {
             Node::Empty => return Ok(None),
             Node::Table(level3) => level3,
-            Node::Block(block) => self.split(pool, slot, gfn, block)?,
-        };
-        let page = level3_slot(level3, gfn);
-        let leaf = page.load().as_page();
-        if leaf.is_some() {
-            clear(pool, page);
-            let empty = is_empty(pool, level3);
-            if empty {
-                clear(pool, slot);
-                if is_empty(pool, level2) {
-                    clear(pool, level1);
-                }
+            Node::Block(block) => {
+                allow(block.kind)?;
+                let level3 = self.split(pool, slot, gfn, block)?;
+                self.clear_page(pool, [level1, slot], level3, gfn);
+                return Ok(Some(page_of_block(block, gfn)));
             }
-            self.flush(gfn);
-            if empty {
-                free_empty(pool, level3, level2);
+        };
+        let Some(leaf) = level3_slot(level3, gfn).load().as_page() else { return Ok(None) };
+        allow(leaf.kind)?;
+        self.clear_page(pool, [level1, slot], level3, gfn);
+        Ok(Some(leaf))
+    }
+
+    /// Empties the slot of a page, and with it the tables above that become empty.
+    fn clear_page(&self, pool: &mut FramePool, above: [Slot; 2], level3: RamFrame, gfn: Gfn) {
+        let [level1, level2] = above;
+        clear(pool, level3_slot(level3, gfn));
+        let empty = is_empty(pool, level3);
+        if empty {
+            clear(pool, level2);
+            if is_empty(pool, level2.table) {
+                clear(pool, level1);
             }
         }
-        Ok(leaf)
+        self.flush(gfn);
+        if empty {
+            free_empty(pool, level3, level2.table);
+        }
     }
 
     /// Replaces a block by a table of its pages.
+    #[cold]
     fn split(
         &self,
         pool: &mut FramePool,
@@ -329,6 +381,7 @@ impl Stage2 {
     }
 
     /// Forgets cached translations of a page or block.
+    #[inline(always)]
     fn flush(&self, gfn: Gfn) {
         tlb::flush_ipa(self.vttbr(), Ipa(gfn.0 << PAGE_SHIFT));
     }
