@@ -25,7 +25,7 @@ impl Monitor {
         }
         let now = timer::now();
         // On a CPU it can still be only if it has just stopped there.
-        self.scheduler.add(key, now).map_err(|_| Errno::EAGAIN)?;
+        self.scheduler.start(key, now).map_err(|_| Errno::EAGAIN)?;
         vcpu.online = true;
         if !runnable {
             self.pause_vcpu(key, now);

@@ -39,9 +39,11 @@ fn call(context: &mut Context) -> Resume {
     let caller = percpu::running();
     context.x[0] = match request {
         Request::Answer(value) => value,
-        Request::CpuOn { target, entry, context } => {
-            let result = cpu_on(caller.domain, target, entry, context);
-            result.map_or_else(psci::Error::to_register, |()| 0)
+        Request::CpuOn { target, entry, context: argument } => {
+            let mut monitor = monitor();
+            let result = cpu_on(&mut monitor, caller.domain, target, entry, argument);
+            context.x[0] = result.map_or_else(psci::Error::to_register, |()| 0);
+            return if settle(&mut monitor) { Resume::Another } else { Resume::Guest };
         }
         Request::AffinityInfo { target } => affinity_info(caller.domain, target),
         Request::CpuOff => {
@@ -73,15 +75,18 @@ fn affinity_info(domain: DomId, target: u64) -> u64 {
     }
 }
 
-fn cpu_on(domain: DomId, target: u64, entry: u64, argument: u64) -> Result<(), psci::Error> {
-    let mut monitor = monitor();
-    match vcpu_with_affinity(&monitor, domain, target) {
+fn cpu_on(
+    monitor: &mut Monitor,
+    domain: DomId,
+    target: u64,
+    entry: u64,
+    argument: u64,
+) -> Result<(), psci::Error> {
+    match vcpu_with_affinity(monitor, domain, target) {
         None => Err(psci::Error::InvalidParameters),
         Some((_, true)) => Err(psci::Error::AlreadyOn),
         Some((key, false)) => {
-            let started = schedule::start_vcpu(&mut monitor, key, entry, argument);
-            settle(&mut monitor);
-            started.map_err(|_| psci::Error::AlreadyOn)
+            schedule::start_vcpu(monitor, key, entry, argument).map_err(|_| psci::Error::AlreadyOn)
         }
     }
 }

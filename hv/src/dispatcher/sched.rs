@@ -15,7 +15,9 @@ pub fn sched_op(call: &mut Call<'_>) -> Outcome {
     let [command, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
-        Some(Command::Yield) if !call.monitor.scheduler.someone_waits() => Outcome::Return(0),
+        Some(Command::Yield) if !call.monitor.scheduler.someone_waits(percpu::this_cpu()) => {
+            Outcome::Return(0)
+        }
         Some(Command::Yield) => {
             call.monitor.scheduler.yield_slice(percpu::this_cpu());
             Outcome::Reschedule(0)

@@ -49,6 +49,7 @@ pub fn enter_first() -> ! {
 fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
     let decision = monitor.scheduler.pick(cpu, timer::now());
     timer::set_deadline(decision.preempt_at);
+    monitor.kicks.extend(decision.kick);
     decision.run
 }
 
@@ -114,7 +115,8 @@ fn evict(monitor: &mut Monitor, cpu: CpuId) {
     let domain = monitor.domains.get(key.domain);
     let Some(vcpu) = domain.and_then(|domain| domain.vcpu(key.vcpu)) else { return };
     if let Some(deadline) = timer::virtual_timer::deadline() {
-        monitor.scheduler.wake_at(cpu, key, deadline);
+        let look_at = monitor.scheduler.wake_at(cpu, key, deadline, timer::now());
+        timer::set_deadline(look_at);
     }
     let context = vcpu.context.pointer().cast::<Context>();
     // SAFETY: the frame holds this vCPU's context, and its state is in this CPU, whose own block

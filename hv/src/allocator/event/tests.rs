@@ -182,7 +182,7 @@ fn an_event_ends_a_poll_even_if_it_is_masked() {
     world.take_events(b);
     world.mask(b, b_port);
     let key = VcpuKey { domain: b, vcpu: V0 };
-    world.monitor.scheduler.add(key, Ticks(0)).unwrap();
+    world.monitor.scheduler.start(key, Ticks(0)).unwrap();
     let polling = |world: &World| world.monitor.domains.get(b).unwrap().vcpu(V0).unwrap().polling;
     world.monitor.set_polling(key, Polling::Port(b_port));
     world.monitor.event_send(a, other).unwrap();

@@ -71,6 +71,7 @@ impl Monitor {
         match Domain::build(&mut self.frames, id, config) {
             Ok(domain) => {
                 self.domains.insert(domain);
+                self.scheduler.add_domain(id, config.max_vcpus, timer::now());
                 Ok(id)
             }
             Err(error) => {

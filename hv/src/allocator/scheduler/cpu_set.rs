@@ -12,6 +12,8 @@ pub struct CpuSet(u8);
 impl CpuSet {
     /// No CPU.
     pub const EMPTY: CpuSet = CpuSet(0);
+    /// Every CPU that there can be.
+    pub const ALL: CpuSet = CpuSet(!0 >> (u8::BITS as usize - MAX_CPUS));
 
     const fn bit(cpu: CpuId) -> u8 {
         if cpu.0 < MAX_CPUS { 1 << cpu.0 } else { 0 }
@@ -35,6 +37,26 @@ impl CpuSet {
     /// The lowest.
     pub const fn first(self) -> Option<CpuId> {
         if self.0 == 0 { None } else { Some(CpuId(self.0.trailing_zeros() as usize)) }
+    }
+
+    /// The lowest as a set; empty if there are none.
+    pub const fn lowest(self) -> CpuSet {
+        CpuSet(self.0 & self.0.wrapping_neg())
+    }
+
+    /// Those whose bit is set in a bitmap; CPUs that there cannot be are left out.
+    pub const fn from_bits(bits: u64) -> CpuSet {
+        CpuSet(bits as u8 & Self::ALL.0)
+    }
+
+    /// The bitmap.
+    pub const fn bits(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// Those that are in `others` too.
+    pub const fn and(self, others: CpuSet) -> CpuSet {
+        CpuSet(self.0 & others.0)
     }
 
     /// Those that are not in `others`.

@@ -1,83 +1,78 @@
-//! The scheduler: which vCPU runs on which CPU, and until when.
+//! The scheduler: which vCPU runs on which CPU, and until when. docs/scheduler.md has the policy
+//! and its figures.
 //!
-//! Round robin over one run queue for all CPUs, hence work-conserving: a CPU is idle only while
-//! the queue is empty. A vCPU runs for a slice of [`SLICE_MILLISECONDS`] when others wait, and
-//! without any tick when none does. This file owns the vCPUs' scheduling state and the time that
-//! they spent in each; [`queue`] owns the order in which they wait for a CPU, [`deadlines`] the
-//! times at which blocked ones wake by themselves.
+//! Each vCPU has a *virtual time*: how much CPU it has had, divided by what its domain's weight
+//! entitles it to. Who has had least is served first. A vCPU that waits for a CPU is in a queue
+//! that all CPUs share, or, if it is pinned, in those of the CPUs that it may use. So a CPU is idle
+//! only while nobody waits who may run on it. A vCPU runs for a slice of [`SLICE_MILLISECONDS`]
+//! when others wait, and without any tick when none does.
+//!
+//! This file owns who is where. [`queue`] owns the order in which vCPUs wait, [`share`] what a
+//! domain may use, [`deadlines`] the times at which vCPUs go on by themselves, [`settings`] what
+//! the toolstack sets and sees.
 //!
 //! What always holds:
-//! - A vCPU is at one place: on one CPU, in the run queue, or neither. It leaves a CPU only in
-//!   that CPU's [`Scheduler::pick`]; the caller keeps the monitor's lock from `pick` until the
-//!   vCPU's registers are saved, so no other CPU can run it with stale ones.
-//! - A vCPU that is neither blocked nor paused is on a CPU or in the queue.
+//! - A vCPU is at one [`Place`]. It leaves a CPU only in that CPU's [`Scheduler::pick`]; the caller
+//!   keeps the monitor's lock from `pick` until the vCPU's registers are saved, so no other CPU can
+//!   run it with stale ones.
+//! - A vCPU that is neither blocked nor paused is on a CPU, in the queue, or parked.
 //! - A blocked vCPU stays on its CPU, which is idle, until that CPU has something else to run: its
 //!   registers need not move if it wakes before.
-//! - A vCPU has a deadline only while it is blocked.
-//! - When the queue is not empty, each CPU runs a vCPU until the end of a slice or has been kicked
-//!   (named in a [`CpuSet`]) since it last picked.
+//! - A vCPU has a deadline only while it is blocked or parked.
+//! - While a vCPU waits, each CPU that it may use runs another until the end of a slice, or has
+//!   been kicked (named in a [`CpuSet`]) since it last picked.
 
 mod cpu_set;
 mod deadlines;
+mod heap;
 mod queue;
+mod settings;
+mod share;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod unit;
+mod virtual_time;
 
-use abi::shared_info::Runstate;
+use abi::{DomId, VcpuId};
 
 pub use cpu_set::CpuSet;
+pub use settings::VcpuPlace;
+pub use share::Parameters;
 
 use super::vcpu::RunTimes;
 use crate::types::{CpuId, MAX_CPUS, Ticks, VcpuKey};
 use deadlines::Deadlines;
+use heap::Order;
 use queue::RunQueue;
-use slots::{PerVcpu, Slot};
+use share::Share;
+use slots::{PerDomain, PerVcpu, Slot};
+use unit::{Place, Unit};
+use virtual_time::{Span, VirtualTime};
 
 /// How long a vCPU may run while others wait, in milliseconds.
-pub const SLICE_MILLISECONDS: u64 = 10;
+pub const SLICE_MILLISECONDS: u64 = 5;
 
-/// Where a vCPU is.
+/// When a vCPU gives its CPU to another that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Neither on a CPU nor waiting for one.
-    Aside,
-    Queued,
-    On(CpuId),
-}
-
-/// What the scheduler knows of one vCPU.
-#[derive(Debug, Clone, Copy)]
-struct Unit {
-    key: VcpuKey,
-    place: Place,
-    blocked: bool,
-    paused: bool,
-    times: RunTimes,
-}
-
-impl Unit {
-    fn runnable(&self) -> bool {
-        !self.blocked && !self.paused
-    }
-
-    fn runstate(&self) -> Runstate {
-        match self.place {
-            Place::On(_) if !self.blocked => Runstate::Running,
-            Place::Queued => Runstate::Runnable,
-            Place::On(_) | Place::Aside if self.paused => Runstate::Offline,
-            Place::On(_) | Place::Aside => Runstate::Blocked,
-        }
-    }
+enum Slice {
+    /// Then, if the other has had less; before, if it has had much less.
+    Until(Ticks),
+    /// Now: it wants to.
+    Yielded,
+    /// Now: it can go on elsewhere, and the other cannot.
+    Displaced,
 }
 
 /// One physical CPU.
 #[derive(Debug, Clone, Copy)]
 struct Cpu {
-    /// Ticks in a slice.
-    slice: u64,
     current: Option<Slot>,
-    slice_end: Ticks,
+    /// Until when the current vCPU was charged for its time.
+    charged: Ticks,
+    slice: Slice,
+    /// The most that a vCPU had had when this CPU picked it.
+    clock: VirtualTime,
 }
 
 /// What a CPU should do now.
@@ -87,42 +82,69 @@ pub struct Decision {
     pub run: Option<VcpuKey>,
     /// When this CPU must look again: its slice ends or a deadline passes.
     pub preempt_at: Option<Ticks>,
+    /// Other CPUs that have to pick too.
+    pub kick: CpuSet,
 }
 
 /// All vCPUs and CPUs.
 #[derive(Debug)]
 pub struct Scheduler {
     units: PerVcpu<Option<Unit>>,
+    shares: PerDomain<Share>,
     queue: RunQueue,
     deadlines: Deadlines,
     cpus: [Cpu; MAX_CPUS],
+    /// The latest of the CPUs' clocks.
+    clock: VirtualTime,
     online: CpuSet,
     idle: CpuSet,
     /// CPUs that were told to pick and have not done so yet.
     kicked: CpuSet,
     /// CPUs that will pick by themselves at the end of a slice.
     ticking: CpuSet,
+    slice: Ticks,
+    /// By how much a vCPU that wakes must have had less than one that runs, to take its CPU.
+    advantage: Span,
+    /// By how much a vCPU that slept may have had less than those that did not.
+    credit: Span,
+    /// By how much one that did not may: that happens where it has a CPU for itself and could not
+    /// use its share if it tried, and, for a moment, beside domains of very little weight.
+    arrears: Span,
 }
 
 impl Scheduler {
     /// No CPU and no vCPU.
     pub const fn new() -> Self {
+        let cpu = Cpu {
+            current: None,
+            charged: Ticks(0),
+            slice: Slice::Until(Ticks(0)),
+            clock: VirtualTime::ZERO,
+        };
         Scheduler {
             units: PerVcpu::filled(None),
+            shares: PerDomain::filled(Share::DEFAULT),
             queue: RunQueue::new(),
             deadlines: Deadlines::new(),
-            cpus: [Cpu { slice: 0, current: None, slice_end: Ticks(0) }; MAX_CPUS],
+            cpus: [cpu; MAX_CPUS],
+            clock: VirtualTime::ZERO,
             online: CpuSet::EMPTY,
             idle: CpuSet::EMPTY,
             kicked: CpuSet::EMPTY,
             ticking: CpuSet::EMPTY,
+            slice: Ticks(0),
+            advantage: Span::ZERO,
+            credit: Span::ZERO,
+            arrears: Span::ZERO,
         }
     }
 
-    /// A CPU begins to take part; `slice` is the length of a time slice in ticks.
+    /// A CPU begins to take part; `slice` is the length of a time slice in ticks, the same for all.
     pub fn start_cpu(&mut self, cpu: CpuId, slice: Ticks) {
-        let Some(state) = self.cpus.get_mut(cpu.0) else { return };
-        state.slice = slice.0;
+        self.slice = slice;
+        self.advantage = Span::of(Ticks(slice.0 / 8));
+        self.credit = Span::of(Ticks(slice.0.saturating_mul(2)));
+        self.arrears = Span::of(Ticks(slice.0.saturating_mul(64)));
         if !self.online.contains(cpu) {
             self.online.insert(cpu);
             self.idle.insert(cpu);
@@ -134,22 +156,24 @@ impl Scheduler {
         self.online
     }
 
-    /// Begins to schedule a vCPU, or one again that was paused. It is blocked: [`Scheduler::wake`]
-    /// starts it. `Err` names the CPU on which it still is, with registers of its former life.
-    pub fn add(&mut self, key: VcpuKey, now: Ticks) -> Result<(), CpuId> {
+    /// Takes in a new domain, whose vCPUs are offline.
+    pub fn add_domain(&mut self, domain: DomId, vcpus: u32, now: Ticks) {
+        for (slot, vcpu) in Slot::all_of(domain).zip(0..vcpus) {
+            debug_assert!(self.units[slot].is_none(), "{domain} takes the place of another");
+            self.shares[slot] = Share::DEFAULT;
+            self.units[slot] = Some(Unit::new(VcpuKey { domain, vcpu: VcpuId(vcpu) }, now));
+        }
+    }
+
+    /// Begins to schedule a vCPU that is offline. It is blocked: [`Scheduler::wake`] starts it.
+    /// `Err` names the CPU on which it still is, with registers of its former life.
+    pub fn start(&mut self, key: VcpuKey, now: Ticks) -> Result<(), CpuId> {
         if let Some(cpu) = self.running_on(key) {
             return Err(cpu);
         }
-        if self.find(key).is_some() {
-            self.block(key, None, now);
-            // Nobody to kick: it is blocked.
-            let _ = self.unpause(key, now);
-        } else if let Some(slot) = Slot::of(key) {
-            let times = RunTimes { state: Runstate::Blocked, since: now, ..RunTimes::OFFLINE };
-            let unit = Unit { key, place: Place::Aside, blocked: true, paused: false, times };
-            debug_assert!(self.units[slot].is_none(), "{key} takes the place of another");
-            self.units[slot] = Some(unit);
-        }
+        self.block(key, None, now);
+        // Nobody to kick: it is blocked.
+        let _ = self.unpause(key, now);
         Ok(())
     }
 
@@ -166,22 +190,30 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Ends a vCPU's block, if it is blocked. Returns the CPUs to kick.
+    /// Ends a vCPU's block, or its wait for its domain's income if that time has come. Returns the
+    /// CPUs to kick.
     #[inline]
     pub fn wake(&mut self, key: VcpuKey, now: Ticks) -> CpuSet {
         match self.unit(key) {
             Some((slot, unit)) if unit.blocked => self.unblock(slot, now),
+            Some((slot, unit))
+                if unit.place == Place::Parked && self.deadlines.of(slot).is_none() =>
+            {
+                self.update(slot, now, |unit| unit.place = Place::Aside);
+                self.go_on(slot, now)
+            }
             _ => CpuSet::EMPTY,
         }
     }
 
     /// Blocks a vCPU until it is woken, or until the deadline `until` has passed. The CPU that it
     /// is on must pick; CPU 0 if it is on none, and has a deadline.
+    #[inline]
     pub fn block(&mut self, key: VcpuKey, until: Option<Ticks>, now: Ticks) {
         let Some((slot, unit)) = self.unit(key) else { return };
         let cpu = match unit.place {
             Place::On(cpu) => cpu,
-            Place::Queued | Place::Aside => CpuId(0),
+            Place::Queued | Place::Parked | Place::Aside => CpuId(0),
         };
         self.set_aside(slot, now, |unit| unit.blocked = true);
         self.deadlines.cancel(slot);
@@ -201,61 +233,85 @@ impl Scheduler {
     pub fn unpause(&mut self, key: VcpuKey, now: Ticks) -> CpuSet {
         let Some(slot) = self.find(key) else { return CpuSet::EMPTY };
         self.update(slot, now, |unit| unit.paused = false);
-        self.enqueue_if_ready(slot, now)
+        self.go_on(slot, now)
     }
 
-    /// Whether a vCPU waits for a CPU.
-    pub fn someone_waits(&self) -> bool {
-        !self.queue.is_empty()
+    /// Whether a vCPU waits that may run on this CPU.
+    #[inline]
+    pub fn someone_waits(&self, cpu: CpuId) -> bool {
+        !self.queue.is_empty(cpu)
     }
 
-    /// Ends the slice of the vCPU on this CPU. The CPU must pick.
+    /// Ends the slice of the vCPU on this CPU, in favour of whoever is next. The CPU must pick.
+    #[inline]
     pub fn yield_slice(&mut self, cpu: CpuId) {
         if let Some(state) = self.cpus.get_mut(cpu.0) {
-            state.slice_end = Ticks(0);
+            state.slice = Slice::Yielded;
         }
     }
 
-    /// Takes a blocked vCPU whose deadline on this CPU has passed. It has no deadline any more
-    /// but is still blocked: the caller must wake it. Call until `None`.
+    /// Takes a vCPU whose deadline on this CPU has passed. It has no deadline any more but still
+    /// waits for it: the caller must wake it. Call until `None`.
     #[must_use = "a vCPU that is not woken now may sleep for ever"]
     pub fn expired(&mut self, cpu: CpuId, now: Ticks) -> Option<VcpuKey> {
         let slot = self.deadlines.take_due(cpu, now)?;
         self.units[slot].map(|unit| unit.key)
     }
 
-    /// Decides what this CPU runs now. The vCPU that it ran so far leaves it if it is blocked or
-    /// paused, or if its slice is over while others wait.
+    /// Decides what this CPU runs now. The vCPU that it ran so far leaves it if it may not go on
+    /// there, or if another one is to have its turn.
     pub fn pick(&mut self, cpu: CpuId, now: Ticks) -> Decision {
         self.kicked.remove(cpu);
-        self.drop_current(cpu, now);
-        if self.current(cpu).is_none()
-            && let Some(next) = self.queue.pop_front()
-        {
-            self.run(cpu, next, now);
+        if self.idle.contains(cpu) {
+            self.begin_slice(cpu, now);
+        } else {
+            self.charge(cpu, now);
         }
-        let unit = self.current(cpu).and_then(|slot| self.units[slot]);
-        let run = unit.filter(|unit| !unit.blocked).map(|unit| unit.key);
+        let next = self.next(cpu, now);
+        let dropped = self.drop_current(cpu, next, now);
+        // Who waits now, or still, although it may have counted on this CPU.
+        let left = match (self.current(cpu), next) {
+            (None, Some(next)) => {
+                self.run(cpu, next, now);
+                dropped
+            }
+            (None, None) => dropped,
+            (Some(_), next) => next,
+        };
+        if let Some(slot) = dropped {
+            self.enqueue(slot, now);
+        }
+        let unit = self.current(cpu).and_then(|slot| self.units[slot].as_ref());
+        let run = unit.filter(|unit| unit.runnable()).map(|unit| unit.key);
         self.idle.set(cpu, run.is_none());
-        self.ticking.set(cpu, run.is_some() && !self.queue.is_empty());
-        Decision { run, preempt_at: self.preempt_at(cpu) }
+        self.ticking.set(cpu, run.is_some() && self.someone_waits(cpu));
+        let mut kick = left.map_or(CpuSet::EMPTY, |slot| self.call_for_again(slot, cpu));
+        if run.is_none() {
+            kick.extend(self.pull(cpu));
+        }
+        self.kicked.extend(kick);
+        Decision { run, preempt_at: self.preempt_at(cpu, now), kick }
     }
 
-    /// Has a blocked vCPU, which is about to leave this CPU, wake when `until` has passed.
-    pub fn wake_at(&mut self, cpu: CpuId, key: VcpuKey, until: Ticks) {
-        let Some((slot, unit)) = self.unit(key) else { return };
-        if unit.blocked {
+    /// Has a blocked vCPU, which is about to leave this CPU, wake when `until` has passed. Returns
+    /// when this CPU must look again.
+    pub fn wake_at(&mut self, cpu: CpuId, key: VcpuKey, until: Ticks, now: Ticks) -> Option<Ticks> {
+        if let Some((slot, unit)) = self.unit(key)
+            && unit.blocked
+        {
             let until = self.deadlines.of(slot).map_or(until, |deadline| deadline.min(until));
             self.deadlines.cancel(slot);
             self.deadlines.set(cpu, slot, until);
         }
+        self.preempt_at(cpu, now)
     }
 
     /// The CPU on which a vCPU is.
+    #[inline]
     pub fn running_on(&self, key: VcpuKey) -> Option<CpuId> {
         match self.unit(key)?.1.place {
             Place::On(cpu) => Some(cpu),
-            Place::Queued | Place::Aside => None,
+            Place::Queued | Place::Parked | Place::Aside => None,
         }
     }
 
@@ -276,10 +332,14 @@ impl Scheduler {
         self.units[slot].as_ref().filter(|unit| unit.key == key).map(|unit| (slot, unit))
     }
 
-    /// Changes a vCPU's state and books its time.
+    /// Changes a vCPU's state, books its time, and counts it if it wants to run.
+    #[inline]
     fn update(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
         let Some(unit) = &mut self.units[slot] else { return };
+        let wanted = unit.runnable();
         change(unit);
+        let runnable = &mut self.shares[slot].runnable;
+        *runnable = runnable.wrapping_add(unit.runnable().into()).wrapping_sub(wanted.into());
         let state = unit.runstate();
         if state != unit.times.state {
             unit.times.change(state, now);
@@ -287,101 +347,320 @@ impl Scheduler {
     }
 
     /// Applies a change that makes a vCPU not runnable. On a CPU it stays until that CPU picks.
+    #[inline]
     fn set_aside(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
-        let queued = self.units[slot].is_some_and(|unit| unit.place == Place::Queued);
-        if queued {
-            self.queue.remove(slot);
-        }
+        self.withdraw(slot);
         self.update(slot, now, |unit| {
             change(unit);
-            if queued {
+            if !matches!(unit.place, Place::On(_)) {
                 unit.place = Place::Aside;
             }
         });
     }
 
+    /// Takes a vCPU from where it waits for a CPU, if it does.
+    #[inline]
+    fn withdraw(&mut self, slot: Slot) {
+        let Some(unit) = &self.units[slot] else { return };
+        match unit.place {
+            Place::Queued => self.queue.remove(slot, unit.affinity),
+            Place::Parked => self.deadlines.cancel(slot),
+            Place::Aside | Place::On(_) => {}
+        }
+    }
+
+    #[inline]
     fn unblock(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         self.deadlines.cancel(slot);
         self.update(slot, now, |unit| unit.blocked = false);
-        if let Some(Unit { place: Place::On(cpu), .. }) = self.units[slot] {
-            return self.resume_on(cpu);
-        }
-        self.enqueue_if_ready(slot, now)
+        self.go_on(slot, now)
     }
 
-    /// A blocked vCPU that is still on a CPU wants to go on there. Returns the CPUs to kick.
-    fn resume_on(&mut self, cpu: CpuId) -> CpuSet {
-        if !self.idle.contains(cpu) {
-            // It has not looked yet, and never will know.
+    /// Has a vCPU run or wait for a CPU, if it may. Returns the CPUs to kick.
+    #[inline]
+    fn go_on(&mut self, slot: Slot, now: Ticks) -> CpuSet {
+        let Some(unit) = &self.units[slot] else { return CpuSet::EMPTY };
+        if !unit.runnable() {
             return CpuSet::EMPTY;
         }
-        let mut kicks = CpuSet::only(cpu);
-        self.kicked.extend(kicks);
-        // If it was kicked for others before, they must look for another CPU.
-        if !self.queue.is_empty() {
-            kicks.extend(self.cpus_for_new_work());
-            self.kicked.extend(kicks);
-        }
-        kicks
+        let kick = match unit.place {
+            Place::Aside => {
+                self.lift(slot, self.credit);
+                self.enqueue(slot, now);
+                self.call_for(slot, now)
+            }
+            // It never left this CPU, which has nothing better to do.
+            Place::On(cpu) if self.idle.contains(cpu) => {
+                self.lift(slot, self.credit);
+                CpuSet::only(cpu)
+            }
+            // That CPU has not noticed that it was to stop, and never will know.
+            Place::On(_) | Place::Queued | Place::Parked => CpuSet::EMPTY,
+        };
+        self.kicked.extend(kick);
+        kick
     }
 
-    fn enqueue_if_ready(&mut self, slot: Slot, now: Ticks) -> CpuSet {
-        if !self.units[slot].is_some_and(|unit| unit.runnable() && unit.place == Place::Aside) {
-            return CpuSet::EMPTY;
-        }
-        self.enqueue(slot, now);
-        let kicks = self.cpus_for_new_work();
-        self.kicked.extend(kicks);
-        kicks
-    }
-
+    #[inline]
     fn enqueue(&mut self, slot: Slot, now: Ticks) {
         self.update(slot, now, |unit| unit.place = Place::Queued);
-        self.queue.push_back(slot);
-    }
-
-    /// Who must look at the queue now that it has grown: one idle CPU if there is one, otherwise
-    /// every CPU that runs without a tick, so that its vCPU gives way at the end of its slice.
-    fn cpus_for_new_work(&self) -> CpuSet {
-        match self.idle.without(self.kicked).first() {
-            Some(cpu) => CpuSet::only(cpu),
-            None => self.online.without(self.idle).without(self.ticking).without(self.kicked),
+        if let Some(unit) = &self.units[slot] {
+            self.queue.insert(slot, unit.affinity);
         }
     }
 
+    /// Keeps what a vCPU has had from lying farther behind the others on CPUs that it may use: what
+    /// it could not or did not want to use then is not owed to it now.
+    #[inline]
+    fn lift(&mut self, slot: Slot, farthest: Span) {
+        let Some(unit) = &self.units[slot] else { return };
+        let clock = match unit.affinity {
+            CpuSet::ALL => self.clock,
+            some => {
+                let clocks = some.filter_map(|cpu| Some(self.cpus.get(cpu.0)?.clock));
+                clocks.reduce(VirtualTime::max).unwrap_or(self.clock)
+            }
+        };
+        let had = &mut self.queue.had[slot];
+        *had = had.at_least(clock.minus(farthest));
+    }
+
+    /// Who must look at the queue now that a vCPU has come into it: one idle CPU if there is one,
+    /// or the CPU of which it can take most, or else every CPU that runs without a tick, so that
+    /// its vCPU gives way at the end of its slice.
+    #[inline]
+    fn call_for(&mut self, slot: Slot, now: Ticks) -> CpuSet {
+        let Some(unit) = &self.units[slot] else { return CpuSet::EMPTY };
+        let idle = self.idle.without(self.kicked);
+        let free = idle.and(unit.affinity);
+        if !free.is_empty() {
+            return if free.contains(unit.last) { CpuSet::only(unit.last) } else { free.lowest() };
+        }
+        let busy = self.online.without(self.idle).and(unit.affinity).without(self.kicked);
+        if !idle.is_empty()
+            && let Some(cpu) = { busy }.find(|&cpu| self.displace(cpu, idle))
+        {
+            return CpuSet::only(cpu);
+        }
+        match self.richest(busy, now) {
+            Some((cpu, had)) if self.takes_over(slot, had) => CpuSet::only(cpu),
+            _ => self.tickless().and(busy),
+        }
+    }
+
+    /// Has a CPU's vCPU give way, if it can go on at one of others. Returns whether it can.
+    fn displace(&mut self, cpu: CpuId, others: CpuSet) -> bool {
+        let Some(state) = self.cpus.get_mut(cpu.0) else { return false };
+        let unit = state.current.and_then(|slot| self.units[slot].as_ref());
+        let movable = unit.is_some_and(|unit| !unit.affinity.and(others).is_empty());
+        if movable {
+            state.slice = Slice::Displaced;
+        }
+        movable
+    }
+
+    /// For a CPU that has nothing to do: has another CPU, for which somebody waits who cannot run
+    /// here, give its vCPU away, which can. Returns that CPU, to be kicked.
+    #[cold]
+    fn pull(&mut self, cpu: CpuId) -> CpuSet {
+        let here = CpuSet::only(cpu);
+        let busy = self.online.without(self.idle).without(self.kicked).without(here);
+        let gives = |&other: &CpuId| self.queue.has_pinned(other) && self.displace(other, here);
+        { busy }.find(gives).map_or(CpuSet::EMPTY, CpuSet::only)
+    }
+
+    /// The CPU whose vCPU has had most by now, and how much that is.
+    #[inline]
+    fn richest(&self, cpus: CpuSet, now: Ticks) -> Option<(CpuId, VirtualTime)> {
+        let had = |cpu: CpuId| {
+            let state = self.cpus.get(cpu.0)?;
+            let slot = state.current?;
+            Some((cpu, self.queue.had[slot].plus(self.charge_of(slot, state.charged, now))))
+        };
+        cpus.filter_map(had).reduce(|most, other| if most.1.before(other.1) { other } else { most })
+    }
+
+    /// Whether a vCPU may interrupt the slice of one that has had so much.
+    #[inline]
+    fn takes_over(&self, slot: Slot, had: VirtualTime) -> bool {
+        self.queue.had[slot].plus(self.advantage).before(had)
+    }
+
+    /// What a vCPU that has run since then is to be charged. It runs for longer than a slice only
+    /// while nobody waits: then its time costs it nothing.
+    #[inline]
+    fn charge_of(&self, slot: Slot, since: Ticks, now: Ticks) -> Span {
+        let ran = now.0.saturating_sub(since.0).min(self.slice.0.saturating_mul(2));
+        let share = &self.shares[slot];
+        share.rate.charge(Ticks(ran), share.runnable)
+    }
+
+    /// Charges the vCPU on this CPU for its time until now.
+    #[inline]
+    fn charge(&mut self, cpu: CpuId, now: Ticks) {
+        let Some(&Cpu { current: Some(slot), charged, .. }) = self.cpus.get(cpu.0) else { return };
+        let charge = self.charge_of(slot, charged, now);
+        self.queue.had[slot] = self.queue.had[slot].plus(charge);
+        if let Some(budget) = &mut self.shares[slot].budget {
+            budget.spend(Ticks(now.0.saturating_sub(charged.0)));
+        }
+        if let Some(state) = self.cpus.get_mut(cpu.0) {
+            state.charged = now;
+        }
+        self.lift(slot, self.arrears);
+    }
+
+    #[inline]
     fn current(&self, cpu: CpuId) -> Option<Slot> {
         self.cpus.get(cpu.0).and_then(|state| state.current)
     }
 
-    /// Takes the current vCPU off its CPU unless it may go on.
-    fn drop_current(&mut self, cpu: CpuId, now: Ticks) {
-        let Some(state) = self.cpus.get_mut(cpu.0) else { return };
-        let Some(slot) = state.current else { return };
-        let Some(unit) = self.units[slot] else { return };
-        let runnable = unit.runnable();
-        let stays = !unit.paused && (self.queue.is_empty() || runnable && now < state.slice_end);
-        if stays {
-            return;
-        }
-        state.current = None;
-        if runnable {
-            self.enqueue(slot, now);
-        } else {
+    /// Takes the current vCPU off its CPU unless it may go on. Returns it if it waits from now on.
+    #[inline]
+    fn drop_current(&mut self, cpu: CpuId, next: Option<Slot>, now: Ticks) -> Option<Slot> {
+        let slot = self.current(cpu)?;
+        let unit = self.units[slot].as_ref()?;
+        let affinity = unit.affinity;
+        if unit.blocked && !unit.paused && next.is_none() && affinity.contains(cpu) {
+            // It may as well stay.
+        } else if !unit.runnable() {
+            self.leave(cpu);
             self.update(slot, now, |unit| unit.place = Place::Aside);
+        } else if self.is_out_of_budget(slot, now) {
+            self.leave(cpu);
+            self.park(cpu, slot, now);
+        } else if !affinity.contains(cpu) || self.gives_way(cpu, slot, next, now) {
+            self.leave(cpu);
+            return Some(slot);
+        }
+        None
+    }
+
+    /// Who must look at the queue now that a CPU has chosen another than this vCPU.
+    #[inline]
+    fn call_for_again(&self, slot: Slot, cpu: CpuId) -> CpuSet {
+        let Some(unit) = &self.units[slot] else { return CpuSet::EMPTY };
+        let others = unit.affinity.without(CpuSet::only(cpu)).without(self.kicked);
+        let free = self.idle.and(others);
+        if free.is_empty() { self.tickless().and(others) } else { free.lowest() }
+    }
+
+    /// CPUs whose vCPU may run without end.
+    #[inline]
+    fn tickless(&self) -> CpuSet {
+        self.online.without(self.idle).without(self.ticking)
+    }
+
+    #[inline]
+    fn leave(&mut self, cpu: CpuId) {
+        if let Some(state) = self.cpus.get_mut(cpu.0) {
+            state.current = None;
         }
     }
 
+    /// Whether the current vCPU has to make room for one that waits. If not, its slice begins anew
+    /// should it have ended.
+    #[inline]
+    fn gives_way(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> bool {
+        let Some(state) = self.cpus.get_mut(cpu.0) else { return false };
+        let Some(next) = next else {
+            if !matches!(state.slice, Slice::Until(_)) {
+                state.slice = Slice::Until(now);
+            }
+            return false;
+        };
+        let (had, others) = (self.queue.had[slot], self.queue.had[next]);
+        match state.slice {
+            Slice::Until(end) if now < end => self.takes_over(next, had),
+            Slice::Until(_) if others.before(had) => true,
+            Slice::Until(_) => {
+                state.slice = Slice::Until(Ticks(now.0.saturating_add(self.slice.0)));
+                false
+            }
+            Slice::Yielded => {
+                self.queue.had[slot] = had.max(others.next());
+                true
+            }
+            Slice::Displaced => true,
+        }
+    }
+
+    /// Who waits for this CPU and is served next. Those whose domain has used up its budget are
+    /// parked on the way.
+    #[inline]
+    fn next(&mut self, cpu: CpuId, now: Ticks) -> Option<Slot> {
+        loop {
+            let slot = self.queue.first(cpu)?;
+            if !self.is_out_of_budget(slot, now) {
+                return Some(slot);
+            }
+            self.withdraw(slot);
+            self.park(cpu, slot, now);
+        }
+    }
+
+    #[inline]
+    fn is_out_of_budget(&mut self, slot: Slot, now: Ticks) -> bool {
+        self.shares[slot].budget.as_mut().is_some_and(|budget| budget.left(now).is_none())
+    }
+
+    /// Has a vCPU, which is in no queue, wait for its domain's next income.
+    #[cold]
+    fn park(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
+        self.update(slot, now, |unit| unit.place = Place::Parked);
+        if let Some(budget) = &self.shares[slot].budget {
+            self.deadlines.set(cpu, slot, budget.next_income());
+        }
+    }
+
+    /// Gives the CPU to a vCPU that waits for it.
+    #[inline]
     fn run(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
+        self.withdraw(slot);
         let Some(state) = self.cpus.get_mut(cpu.0) else { return };
         state.current = Some(slot);
-        state.slice_end = Ticks(now.0.saturating_add(state.slice));
-        self.update(slot, now, |unit| unit.place = Place::On(cpu));
+        self.begin_slice(cpu, now);
+        self.update(slot, now, |unit| {
+            unit.place = Place::On(cpu);
+            unit.last = cpu;
+        });
     }
 
-    fn preempt_at(&self, cpu: CpuId) -> Option<Ticks> {
-        let slice_end = self.cpus.get(cpu.0).map(|state| state.slice_end);
-        let slice_end = slice_end.filter(|_| self.ticking.contains(cpu));
-        slice_end.into_iter().chain(self.deadlines.first(cpu)).min()
+    /// The current vCPU, if there is one, begins to run.
+    #[inline]
+    fn begin_slice(&mut self, cpu: CpuId, now: Ticks) {
+        let Some(state) = self.cpus.get_mut(cpu.0) else { return };
+        state.charged = now;
+        state.slice = Slice::Until(Ticks(now.0.saturating_add(self.slice.0)));
+        if let Some(slot) = state.current {
+            let had = self.queue.had[slot];
+            state.clock = state.clock.max(had);
+            self.clock = self.clock.max(had);
+        }
+    }
+
+    #[inline]
+    fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Option<Ticks> {
+        let deadline = self.deadlines.first(cpu);
+        if self.idle.contains(cpu) {
+            return deadline;
+        }
+        let Some(state) = self.cpus.get(cpu.0) else { return deadline };
+        let slice_end = match state.slice {
+            Slice::Until(end) if self.ticking.contains(cpu) => Some(end),
+            _ => None,
+        };
+        let budget_end = state.current.and_then(|slot| self.budget_end(slot, now));
+        [deadline, slice_end, budget_end].into_iter().flatten().min()
+    }
+
+    /// When a vCPU that runs has to be looked at because of its domain's budget, of which its
+    /// domain's other vCPUs may want their parts. Not all too often: what is used too much is owed.
+    #[inline]
+    fn budget_end(&self, slot: Slot, now: Ticks) -> Option<Ticks> {
+        let share = &self.shares[slot];
+        let left = share.budget?.left(now)?.0 / u64::from(share.runnable.max(1));
+        Some(Ticks(now.0.saturating_add(left.max(self.slice.0 / 8))))
     }
 }
 

@@ -1,55 +1,93 @@
-//! The run queue: first in, first out, with removal from the middle.
+//! The run queue: who waits for a CPU, least virtual time first.
+//!
+//! A vCPU that may run anywhere waits in one queue that all CPUs share: so they are fair among
+//! each other without moving anything. One that is pinned waits in a queue of each CPU that it may
+//! run on.
 
+use super::cpu_set::CpuSet;
+use super::heap::{Heap, Order};
 use super::slots::{PerVcpu, Slot};
+use super::virtual_time::VirtualTime;
+use crate::types::{CpuId, MAX_CPUS};
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Links {
-    previous: Option<Slot>,
-    next: Option<Slot>,
+/// When a vCPU that waits is served: who has had least first, and of those that have had the same,
+/// who waits longest.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    had: VirtualTime,
+    arrival: u64,
 }
 
-/// A doubly linked list through a table with one entry for each vCPU. The caller knows who is in
-/// it: nobody is pushed twice, and only members are removed.
+impl Order for Turn {
+    #[inline]
+    fn before(self, other: Self) -> bool {
+        self.had.before(other.had) || self.had == other.had && self.arrival < other.arrival
+    }
+}
+
+/// The caller knows who is in it: nobody is inserted twice, only members are removed.
 #[derive(Debug)]
 pub(super) struct RunQueue {
-    links: PerVcpu<Links>,
-    head: Option<Slot>,
-    tail: Option<Slot>,
+    /// What each vCPU has had, whether it waits or not.
+    pub(super) had: PerVcpu<VirtualTime>,
+    turns: PerVcpu<Turn>,
+    arrivals: u64,
+    anywhere: Heap,
+    pinned: [Heap; MAX_CPUS],
 }
 
 impl RunQueue {
     pub(super) const fn new() -> Self {
-        let unlinked = Links { previous: None, next: None };
-        RunQueue { links: PerVcpu::filled(unlinked), head: None, tail: None }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.head.is_none()
-    }
-
-    pub(super) fn push_back(&mut self, slot: Slot) {
-        self.links[slot] = Links { previous: self.tail, next: None };
-        match self.tail.replace(slot) {
-            Some(tail) => self.links[tail].next = Some(slot),
-            None => self.head = Some(slot),
+        RunQueue {
+            had: PerVcpu::filled(VirtualTime::ZERO),
+            turns: PerVcpu::filled(Turn { had: VirtualTime::ZERO, arrival: 0 }),
+            arrivals: 0,
+            anywhere: Heap::new(),
+            pinned: [const { Heap::new() }; MAX_CPUS],
         }
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Slot> {
-        let head = self.head?;
-        self.remove(head);
-        Some(head)
+    /// Whether anybody waits who may run on this CPU.
+    #[inline]
+    pub(super) fn is_empty(&self, cpu: CpuId) -> bool {
+        self.anywhere.is_empty() && !self.has_pinned(cpu)
     }
 
-    pub(super) fn remove(&mut self, slot: Slot) {
-        let Links { previous, next } = core::mem::take(&mut self.links[slot]);
-        match previous {
-            Some(previous) => self.links[previous].next = next,
-            None => self.head = next,
+    /// Whether anybody waits who may run on this CPU but not on all.
+    #[inline]
+    pub(super) fn has_pinned(&self, cpu: CpuId) -> bool {
+        self.pinned.get(cpu.0).is_some_and(|heap| !heap.is_empty())
+    }
+
+    /// Who is served next on this CPU.
+    #[inline]
+    pub(super) fn first(&self, cpu: CpuId) -> Option<Slot> {
+        let pinned = self.pinned.get(cpu.0).and_then(Heap::first);
+        match (self.anywhere.first(), pinned) {
+            (Some(any), Some(pinned)) if self.turns[pinned].before(self.turns[any]) => Some(pinned),
+            (None, pinned) => pinned,
+            (any, _) => any,
         }
-        match next {
-            Some(next) => self.links[next].previous = previous,
-            None => self.tail = previous,
+    }
+
+    #[inline]
+    pub(super) fn insert(&mut self, slot: Slot, affinity: CpuSet) {
+        self.turns[slot] = Turn { had: self.had[slot], arrival: self.arrivals };
+        self.arrivals = self.arrivals.wrapping_add(1);
+        if affinity == CpuSet::ALL {
+            self.anywhere.insert(slot, &self.turns);
+        } else {
+            affinity.for_each(|cpu| self.pinned[cpu.0 % MAX_CPUS].insert(slot, &self.turns));
+        }
+    }
+
+    /// `affinity` must be that with which it was inserted.
+    #[inline]
+    pub(super) fn remove(&mut self, slot: Slot, affinity: CpuSet) {
+        if affinity == CpuSet::ALL {
+            self.anywhere.remove(slot, &self.turns);
+        } else {
+            affinity.for_each(|cpu| self.pinned[cpu.0 % MAX_CPUS].remove(slot, &self.turns));
         }
     }
 }

@@ -1,6 +1,8 @@
-//! One place in a fixed table for each vCPU that can exist at a time.
+//! One place in a fixed table for each vCPU, and for each domain, that can exist at a time.
 
 use core::ops::{Index, IndexMut};
+
+use abi::DomId;
 
 use crate::allocator::{MAX_DOMAINS, slot};
 use crate::types::{MAX_VCPUS, VcpuKey};
@@ -14,11 +16,21 @@ const _: () = assert!(SLOTS.is_power_of_two() && SLOTS <= u16::MAX as usize);
 pub(super) struct Slot(u16);
 
 impl Slot {
+    /// Place 0, to fill tables with.
+    pub(super) const FIRST: Slot = Slot(0);
+
     /// The place of a vCPU, or `None` if no vCPU can have that number.
+    #[inline]
     pub(super) fn of(key: VcpuKey) -> Option<Slot> {
         let vcpu = usize::try_from(key.vcpu.0).ok().filter(|&vcpu| vcpu < MAX_VCPUS)?;
         let index = slot(key.domain) * MAX_VCPUS + vcpu;
         u16::try_from(index).ok().map(Slot)
+    }
+
+    /// The places of a domain's vCPUs.
+    pub(super) fn all_of(domain: DomId) -> impl Iterator<Item = Slot> {
+        (0..MAX_VCPUS as u32)
+            .filter_map(move |vcpu| Slot::of(VcpuKey { domain, vcpu: abi::VcpuId(vcpu) }))
     }
 }
 
@@ -35,6 +47,7 @@ impl<T: Copy> PerVcpu<T> {
 impl<T> Index<Slot> for PerVcpu<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, slot: Slot) -> &T {
         // The remainder changes nothing; it lets the compiler see that the index is in range.
         &self.0[usize::from(slot.0) % SLOTS]
@@ -42,7 +55,34 @@ impl<T> Index<Slot> for PerVcpu<T> {
 }
 
 impl<T> IndexMut<Slot> for PerVcpu<T> {
+    #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
         &mut self.0[usize::from(slot.0) % SLOTS]
+    }
+}
+
+/// A table with one entry for each domain, found by the place of any of its vCPUs.
+#[derive(Debug)]
+pub(super) struct PerDomain<T>([T; MAX_DOMAINS]);
+
+impl<T: Copy> PerDomain<T> {
+    pub(super) const fn filled(value: T) -> Self {
+        PerDomain([value; MAX_DOMAINS])
+    }
+}
+
+impl<T> Index<Slot> for PerDomain<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, slot: Slot) -> &T {
+        &self.0[usize::from(slot.0) / MAX_VCPUS % MAX_DOMAINS]
+    }
+}
+
+impl<T> IndexMut<Slot> for PerDomain<T> {
+    #[inline]
+    fn index_mut(&mut self, slot: Slot) -> &mut T {
+        &mut self.0[usize::from(slot.0) / MAX_VCPUS % MAX_DOMAINS]
     }
 }

@@ -1,0 +1,65 @@
+//! What the scheduler knows of one vCPU.
+
+use abi::shared_info::Runstate;
+
+use super::cpu_set::CpuSet;
+use crate::allocator::vcpu::RunTimes;
+use crate::types::{CpuId, Ticks, VcpuKey};
+
+/// Where a vCPU is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It does not want to run, or may not.
+    Aside,
+    /// It waits for a CPU.
+    Queued,
+    /// It waits for its domain's next income of CPU time.
+    Parked,
+    /// In a CPU's registers.
+    On(CpuId),
+}
+
+/// One vCPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unit {
+    pub(super) key: VcpuKey,
+    pub(super) place: Place,
+    pub(super) blocked: bool,
+    /// It is offline, or its domain is paused.
+    pub(super) paused: bool,
+    /// Where it may run.
+    pub(super) affinity: CpuSet,
+    /// Where it ran last.
+    pub(super) last: CpuId,
+    pub(super) times: RunTimes,
+}
+
+impl Unit {
+    /// One that is offline and may run anywhere.
+    pub(super) fn new(key: VcpuKey, now: Ticks) -> Unit {
+        Unit {
+            key,
+            place: Place::Aside,
+            blocked: true,
+            paused: true,
+            affinity: CpuSet::ALL,
+            last: CpuId(0),
+            times: RunTimes { since: now, ..RunTimes::OFFLINE },
+        }
+    }
+
+    #[inline]
+    pub(super) fn runnable(&self) -> bool {
+        !self.blocked && !self.paused
+    }
+
+    #[inline]
+    pub(super) fn runstate(&self) -> Runstate {
+        match self.place {
+            Place::On(_) if !self.blocked => Runstate::Running,
+            Place::Queued | Place::Parked => Runstate::Runnable,
+            Place::On(_) | Place::Aside if self.paused => Runstate::Offline,
+            Place::On(_) | Place::Aside => Runstate::Blocked,
+        }
+    }
+}
