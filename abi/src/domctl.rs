@@ -26,10 +26,18 @@ numbers! {
         UnpauseDomain = 4,
         /// [`DomainInfo`], out.
         GetDomainInfo = 5,
+        /// [`VcpuAffinity`]: sets where a vCPU may run.
+        SetVcpuAffinity = 9,
         /// [`MaxMemory`].
         MaxMemory = 11,
         /// [`VcpuContext`]: sets the state in which the vCPU starts and brings it online.
         SetVcpuContext = 12,
+        /// [`VcpuState`]; its vCPU is in, the rest out.
+        GetVcpuInfo = 14,
+        /// [`SchedulerOp`]
+        SchedulerOp = 16,
+        /// [`VcpuAffinity`]; its vCPU is in, the rest out.
+        GetVcpuAffinity = 25,
     }
 }
 
@@ -90,6 +98,65 @@ pub struct VcpuContext {
     pub x0: u64,
 }
 layout!(VcpuContext, 24, pc @ 8, x0 @ 16);
+
+/// Payload of [`Command::SetVcpuAffinity`] and [`Command::GetVcpuAffinity`].
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuAffinity {
+    /// Which.
+    pub vcpu: VcpuId,
+    /// Reserved.
+    pub padding: u32,
+    /// The physical CPUs that it may use: bit n for CPU n. CPUs that are not there are left out; at
+    /// least one must be left. All ones: any CPU.
+    pub cpus: u64,
+}
+layout!(VcpuAffinity, 16, cpus @ 8);
+
+/// Payload of [`Command::GetVcpuInfo`].
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct VcpuState {
+    /// Which.
+    pub vcpu: VcpuId,
+    /// The physical CPU on which it is or was last.
+    pub cpu: u32,
+    /// Nanoseconds that it ran.
+    pub cpu_time: u64,
+    /// 1 if it is online.
+    pub online: u8,
+    /// 1 if it waits for something to happen.
+    pub blocked: u8,
+    /// 1 if it is on its CPU.
+    pub running: u8,
+    /// Reserved.
+    pub padding: [u8; 5],
+}
+layout!(VcpuState, 24, cpu @ 4, cpu_time @ 8, online @ 16, blocked @ 17, running @ 18);
+
+numbers! {
+    /// What a [`SchedulerOp`] does (`XEN_DOMCTL_SCHEDOP_*`).
+    pub enum SchedulerCommand: u32 {
+        /// Sets the parameters. `EINVAL` if the weight is zero.
+        PutInfo = 0,
+        /// Reads them.
+        GetInfo = 1,
+    }
+}
+
+/// Payload of [`Command::SchedulerOp`]: a domain's share of the CPUs, with the meaning and the
+/// units of Xen's credit2.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SchedulerOp {
+    /// [`SchedulerCommand`]
+    pub command: u32,
+    /// Its share of contended CPUs, relative to other domains'. 256 if nothing was said.
+    pub weight: u16,
+    /// The most that it may use, in percent of one physical CPU; 0: no limit.
+    pub cap: u16,
+}
+layout!(SchedulerOp, 8, weight @ 4, cap @ 6);
 
 bitflags! {
     /// State of a domain (`XEN_DOMINF_*`).

@@ -6,6 +6,7 @@ mod boot;
 mod disks;
 mod hostile;
 mod lifecycle;
+mod scheduler;
 mod script;
 mod store;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         boot::SCENARIOS,
         disks::SCENARIOS,
         lifecycle::SCENARIOS,
+        scheduler::SCENARIOS,
         store::SCENARIOS,
         bad_input::SCENARIOS,
         hostile::SCENARIOS,

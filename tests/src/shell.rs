@@ -127,6 +127,16 @@ impl Shell {
         Ok(Counters { events: number(8)?, mmio: number(3)?, system_registers: number(4)? })
     }
 
+    /// Interrupts of the machine that were taken while the domain ran.
+    ///
+    /// # Errors
+    /// `xl counters` does not say.
+    pub fn interrupts(&mut self, domain: &str) -> Result<u64> {
+        let table = self.succeeds("xl counters")?;
+        let row = row(&table, domain).with_context(|| format!("no counters of {domain}"))?;
+        Ok(row.get(7).context("a column is missing")?.parse()?)
+    }
+
     /// Waits until the domain is gone.
     ///
     /// # Errors

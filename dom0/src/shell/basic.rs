@@ -89,7 +89,8 @@ async fn sleep(session: &mut Session, arguments: &[String]) -> Result<(), Failur
     }
 }
 
-fn parse_seconds(text: &str) -> Option<Duration> {
+/// Reads a number of seconds, which may have a fraction.
+pub fn parse_seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }

@@ -1,7 +1,7 @@
 //! What a command is, how it is found by its name, and how it fails.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
-use core::{error::Error, fmt, future::Future, pin::Pin};
+use core::{error::Error, fmt, future::Future, pin::Pin, str::FromStr};
 
 use super::{Session, suggest};
 
@@ -117,6 +117,31 @@ impl CommandSet {
     }
 }
 
+/// Options with a value each, as `-d DOMAIN -w 512`, by their flags; the last of the same counts.
+///
+/// # Errors
+/// There is something else, or a flag lacks its value.
+pub fn options<'a, const COUNT: usize>(
+    arguments: &'a [String],
+    flags: [&str; COUNT],
+) -> Result<[Option<&'a str>; COUNT], Failure> {
+    let mut values = [None; COUNT];
+    for pair in arguments.chunks(2) {
+        let [flag, value] = pair else { return Err(Failure::Usage) };
+        let place = flags.iter().zip(&mut values).find(|(known, _)| *known == flag);
+        *place.ok_or(Failure::Usage)?.1 = Some(value.as_str());
+    }
+    Ok(values)
+}
+
+/// Reads a number.
+///
+/// # Errors
+/// Says what it was to be.
+pub fn number<T: FromStr>(text: &str, what: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| Failure::BadCall(format!("`{text}` is not {what}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +174,16 @@ mod tests {
             "unknown command `xl migrate`; `xl help` lists what there is"
         );
         assert_eq!(SET.find("migrate").unwrap_err().status(), 127);
+    }
+
+    #[test]
+    fn options_come_in_any_order() {
+        let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
+        let all = words("-w 5 -d a");
+        assert_eq!(options(&all, ["-d", "-w", "-c"]), Ok([Some("a"), Some("5"), None]));
+        for wrong in ["-d", "-x 1", "a", "-d a b"] {
+            assert_eq!(options(&words(wrong), ["-d"]), Err(Failure::Usage), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,8 +9,17 @@ use super::{basic, line_editor::Completer, xl};
 use crate::toolstack::Toolstack;
 
 /// Verbs whose argument is a domain.
-const TAKE_DOMAIN: [&str; 7] =
-    ["list", "destroy", "shutdown", "pause", "unpause", "console", "counters"];
+const TAKE_DOMAIN: [&str; 9] = [
+    "list",
+    "destroy",
+    "shutdown",
+    "pause",
+    "unpause",
+    "console",
+    "counters",
+    "vcpu-list",
+    "vcpu-pin",
+];
 
 /// Knows the words that a line may go on with.
 #[derive(Debug)]
@@ -34,7 +43,7 @@ impl Words {
                 owned(&mut self.toolstack.ramdisk().domain_names())
             }
             ["xl", verb] if TAKE_DOMAIN.contains(verb) => self.toolstack.names(),
-            ["xl", "shutdown", "-w"] => self.toolstack.names(),
+            ["xl", "shutdown", "-w"] | ["xl", "sched-credit2", "-d"] => self.toolstack.names(),
             _ => Vec::new(),
         }
     }

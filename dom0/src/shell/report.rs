@@ -15,7 +15,8 @@ use abi::{
 use super::table::{Align, Table};
 use crate::toolstack::{DiskUse, Summary};
 
-const FRAMES_PER_MEBIBYTE: u64 = 256;
+/// 4 KiB frames in a MiB.
+pub const FRAMES_PER_MEBIBYTE: u64 = 256;
 
 /// The table of `xl list`.
 pub fn list(domains: &[Summary]) -> String {
@@ -28,21 +29,26 @@ pub fn list(domains: &[Summary]) -> String {
         ("Time(s)", Align::Right),
     ]);
     for Summary { name, info } in domains {
-        let tenths = info.cpu_time / 100_000_000;
         table.add([
             name.clone(),
             info.domain.0.to_string(),
             (info.frames / FRAMES_PER_MEBIBYTE).to_string(),
             info.online_vcpus.to_string(),
             state_letters(info),
-            format!("{}.{}", tenths / 10, tenths % 10),
+            seconds(info.cpu_time),
         ]);
     }
     table.render()
 }
 
+/// Nanoseconds as seconds with tenths.
+pub fn seconds(nanoseconds: u64) -> String {
+    let tenths = nanoseconds / 100_000_000;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// xl's letters: running, blocked, paused, shut down, crashed, dying.
-fn state_letters(info: &DomainInfo) -> String {
+pub fn state_letters(info: &DomainInfo) -> String {
     let state = DomainState::from_bits_retain(info.state);
     let crashed = state.shutdown_reason() == Some(ShutdownReason::Crash.raw());
     let letters = [

@@ -5,7 +5,7 @@ use alloc::collections::VecDeque;
 use pv_guest_kernel::console;
 
 /// Ctrl-C
-const INTERRUPT: u8 = 0x03;
+pub const INTERRUPT: u8 = 0x03;
 
 /// Reads the console. What is typed while a command runs waits here for the next.
 #[derive(Debug, Default)]

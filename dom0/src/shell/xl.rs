@@ -13,9 +13,9 @@ use pv_guest_kernel::{console, hypercall, print};
 use super::{
     Session, attach,
     command::{Command, CommandSet, Failure},
-    report,
+    report, scheduling, top,
 };
-use crate::toolstack::config::Override;
+use crate::toolstack::{Summary, config::Override};
 
 /// All verbs of `xl`.
 pub const COMMANDS: CommandSet = CommandSet {
@@ -56,6 +56,32 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "DOMAIN",
             summary: "let them go on",
             run: |session, arguments| Box::pin(async { unpause(session, arguments) }),
+        },
+        Command {
+            name: "vcpu-list",
+            arguments: "[DOMAIN]",
+            summary: "show vCPUs, and the CPUs on which they run and may run",
+            run: |session, arguments| {
+                Box::pin(async { scheduling::list_vcpus(session, arguments) })
+            },
+        },
+        Command {
+            name: "vcpu-pin",
+            arguments: "DOMAIN VCPU|all CPUS",
+            summary: "set on which CPUs a vCPU may run: all, or as in 0-3,^2",
+            run: |session, arguments| Box::pin(async { scheduling::pin(session, arguments) }),
+        },
+        Command {
+            name: "sched-credit2",
+            arguments: "[-d DOMAIN [-w WEIGHT] [-c CAP]]",
+            summary: "show or set domains' shares of the CPUs",
+            run: |session, arguments| Box::pin(async { scheduling::share(session, arguments) }),
+        },
+        Command {
+            name: "top",
+            arguments: "[-b] [-n TIMES] [-d SECONDS]",
+            summary: "watch what domains use; q ends it; -b: as plain text, for scripts",
+            run: |session, arguments| Box::pin(top::top(session, arguments)),
         },
         Command {
             name: "console",
@@ -103,6 +129,14 @@ fn only(arguments: &[String]) -> Result<&str, Failure> {
     }
 }
 
+/// The domains that a verb with an optional domain is about: that one, or all.
+pub(super) fn domains(session: &Session, arguments: &[String]) -> Result<Vec<Summary>, Failure> {
+    match arguments {
+        [] => Ok(session.toolstack.list()?),
+        _ => Ok([session.toolstack.find(only(arguments)?)?].into()),
+    }
+}
+
 /// Whether `flag` is among the arguments, and the others. It may stand anywhere, as with xl.
 fn take_flag(arguments: &[String], flag: &str) -> Result<(bool, Vec<String>), Failure> {
     let (flags, others): (Vec<String>, Vec<String>) =
@@ -114,11 +148,7 @@ fn take_flag(arguments: &[String], flag: &str) -> Result<(bool, Vec<String>), Fa
 }
 
 fn list(session: &Session, arguments: &[String]) -> Result<(), Failure> {
-    let domains = match arguments {
-        [] => session.toolstack.list()?,
-        _ => [session.toolstack.find(only(arguments)?)?].into(),
-    };
-    print!("{}", report::list(&domains));
+    print!("{}", report::list(&domains(session, arguments)?));
     Ok(())
 }
 
@@ -189,11 +219,7 @@ fn dmesg(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn counters(session: &Session, arguments: &[String]) -> Result<(), Failure> {
-    let domains = match arguments {
-        [] => session.toolstack.list()?,
-        _ => [session.toolstack.find(only(arguments)?)?].into(),
-    };
-    print!("{}", report::counters(&domains));
+    print!("{}", report::counters(&domains(session, arguments)?));
     Ok(())
 }
 

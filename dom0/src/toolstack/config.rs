@@ -8,11 +8,12 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::fmt::Display;
 
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
-use super::disk::DiskSpec;
+use super::{cpus::Cpus, disk::DiskSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
 const TEXT_KEYS: [&str; 4] = ["name", "kernel", "cmdline", "on_crash"];
@@ -23,6 +24,8 @@ const MEMORY_MIN: u32 = 2;
 const MEMORY_MAX: u32 = (abi::guest_map::RAM_MAX_SIZE >> 20) as u32;
 /// Most vCPUs that the monitor gives to a domain.
 const VCPUS_MAX: u32 = 8;
+/// Weight of a domain of which nothing is said.
+const WEIGHT_DEFAULT: u16 = 256;
 
 /// What to do with a domain that crashed (xl.cfg's `on_crash`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -52,6 +55,15 @@ pub struct DomainConfig {
     /// Number of vCPUs.
     #[serde(default = "default_vcpus", deserialize_with = "vcpus")]
     pub vcpus: u32,
+    /// The physical CPUs that its vCPUs may use.
+    #[serde(default = "default_cpus", deserialize_with = "cpus")]
+    pub cpus: Cpus,
+    /// Its share of contended CPUs, relative to other domains'.
+    #[serde(default = "default_weight", deserialize_with = "weight")]
+    pub cpu_weight: u16,
+    /// The most that it may use, in percent of one CPU; 0: no limit.
+    #[serde(default, deserialize_with = "cap")]
+    pub cap: u16,
     /// Its disks.
     #[serde(default, deserialize_with = "disks")]
     pub disk: Vec<DiskSpec>,
@@ -166,6 +178,14 @@ const fn default_vcpus() -> u32 {
     1
 }
 
+const fn default_cpus() -> Cpus {
+    Cpus::ALL
+}
+
+const fn default_weight() -> u16 {
+    WEIGHT_DEFAULT
+}
+
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
@@ -187,15 +207,23 @@ fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     in_range(deserializer, "vcpus", "vCPUs", 1, VCPUS_MAX)
 }
 
-fn in_range<'de, D: Deserializer<'de>>(
+fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    in_range(deserializer, "cpu_weight", "(256 is usual)", 1, u16::MAX)
+}
+
+fn cap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    in_range(deserializer, "cap", "percent of a CPU", 0, u16::MAX)
+}
+
+fn in_range<'de, D: Deserializer<'de>, T: TryFrom<i64> + PartialOrd + Copy + Display>(
     deserializer: D,
     key: &str,
     unit: &str,
-    least: u32,
-    most: u32,
-) -> Result<u32, D::Error> {
+    least: T,
+    most: T,
+) -> Result<T, D::Error> {
     let value = i64::deserialize(deserializer)?;
-    match u32::try_from(value) {
+    match T::try_from(value) {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => {
             let message = format!("{key} = {value} is out of range: {least} to {most} {unit}");
@@ -219,6 +247,34 @@ impl OneOrMany {
             OneOrMany::Many(texts) => texts,
         }
     }
+}
+
+/// A set of CPUs as xl writes it, one number, or a list of either.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a CPU, a text as 0-3, or a list of them")]
+enum CpuList {
+    Number(u8),
+    Text(String),
+    Many(Vec<CpuList>),
+}
+
+impl CpuList {
+    fn text(self) -> String {
+        match self {
+            CpuList::Number(number) => number.to_string(),
+            CpuList::Text(text) => text,
+            CpuList::Many(parts) => {
+                let texts: Vec<String> = parts.into_iter().map(CpuList::text).collect();
+                texts.join(",")
+            }
+        }
+    }
+}
+
+fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cpus, D::Error> {
+    let list = CpuList::deserialize(deserializer)
+        .map_err(|error| de::Error::custom(format!("cpus: {error}")))?;
+    Cpus::parse(&list.text()).map_err(|error| de::Error::custom(format!("cpus: {error}")))
 }
 
 fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DiskSpec>, D::Error> {

@@ -13,6 +13,7 @@ use super::{
     error::{Error, failed},
     memory,
     plan::Plan,
+    scheduling,
 };
 use crate::block;
 
@@ -67,6 +68,7 @@ impl Toolstack {
         config: &DomainConfig,
         plan: &Plan<'_>,
     ) -> Result<(), Error> {
+        scheduling::apply(id, config)?;
         build::fill(&self.0.services, id, config, plan).await?;
         if let Some(domain) = self.0.domains.borrow_mut().get_mut(&id) {
             domain.built();

@@ -6,7 +6,7 @@ use alloc::{string::String, vec::Vec};
 use abi::{DomId, Errno};
 use thiserror::Error;
 
-use super::{config::ConfigError, image::ImageError};
+use super::{config::ConfigError, cpus::Cpus, image::ImageError};
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -112,6 +112,24 @@ pub enum Error {
     NoShutdownSupport {
         /// The domain's name.
         name: String,
+    },
+    /// The domain has fewer vCPUs.
+    #[error("domain `{name}` has no vCPU {vcpu}; its vCPUs are 0 to {}", count.saturating_sub(1))]
+    UnknownVcpu {
+        /// The domain's name.
+        name: String,
+        /// What was asked for.
+        vcpu: u32,
+        /// How many it has.
+        count: u32,
+    },
+    /// The machine has none of these CPUs.
+    #[error("the machine has no CPU {cpus}; its CPUs are 0 to {}", count.saturating_sub(1))]
+    NoSuchCpus {
+        /// What was asked for.
+        cpus: Cpus,
+        /// How many it has.
+        count: u32,
     },
     /// Not in this state.
     #[error("domain `{name}` {state}")]

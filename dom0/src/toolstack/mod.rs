@@ -3,6 +3,7 @@
 //! * [`config`], [`disk`]: what a person writes about a domain.
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
+//! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
 //! * `control`: what one may ask of it while it runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `devices`: takes it apart, from whatever state it is in.
@@ -10,6 +11,7 @@
 mod build;
 pub mod config;
 mod control;
+pub mod cpus;
 mod create;
 mod destroy;
 mod device_tree;
@@ -21,6 +23,7 @@ pub mod image;
 mod memory;
 mod plan;
 mod reaper;
+mod scheduling;
 mod store_entries;
 
 use alloc::{
@@ -39,6 +42,7 @@ use self::{domain::Domain, error::failed};
 pub use self::{
     domain::{End, Ended, Past, Summary},
     error::Error,
+    scheduling::{Vcpu, Vcpus},
 };
 use crate::{block, console, ramdisk::Ramdisk, store};
 

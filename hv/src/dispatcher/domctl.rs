@@ -8,7 +8,7 @@ use abi::{DomId, Errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
-use super::schedule;
+use super::{schedule, scheduling};
 use crate::allocator::domain::DomainConfig;
 use crate::allocator::{Privileged, Progress};
 use crate::guest;
@@ -57,6 +57,27 @@ fn perform(call: &mut Call<'_>) -> Result<Outcome, Errno> {
             let context: VcpuContext = payload(&domctl)?;
             let key = VcpuKey { domain, vcpu: context.vcpu };
             schedule::start_vcpu(call.monitor, key, context.pc, context.x0)?;
+        }
+        Command::SetVcpuAffinity => {
+            scheduling::set_affinity(call.monitor, domain, &payload(&domctl)?)?
+        }
+        Command::GetVcpuAffinity => {
+            let mut affinity = payload(&domctl)?;
+            scheduling::affinity(call.monitor, domain, &mut affinity)?;
+            set_payload(&mut domctl, &affinity)?;
+            guest::write(call.monitor, argument, &domctl)?;
+        }
+        Command::GetVcpuInfo => {
+            let mut state = payload(&domctl)?;
+            scheduling::vcpu_state(call.monitor, domain, &mut state)?;
+            set_payload(&mut domctl, &state)?;
+            guest::write(call.monitor, argument, &domctl)?;
+        }
+        Command::SchedulerOp => {
+            let mut operation = payload(&domctl)?;
+            scheduling::operate(call.monitor, domain, &mut operation)?;
+            set_payload(&mut domctl, &operation)?;
+            guest::write(call.monitor, argument, &domctl)?;
         }
     }
     Ok(Outcome::Return(0))

@@ -19,6 +19,7 @@ mod mmio;
 mod multicall;
 mod sched;
 mod schedule;
+mod scheduling;
 mod sysctl;
 mod trap;
 mod vcpu;

@@ -9,6 +9,9 @@ name = "hash"
 kernel = "hash"
 memory = 32
 vcpus = 2
+cpus = "0-3,^2"
+cpu_weight = 512
+cap = 150
 disk = ["target=disk0, vdev=xvda, access=rw", "disk1,xvdb,r"]
 vif = []
 cmdline = "verbose"
@@ -31,6 +34,8 @@ fn every_key_is_read() {
     assert_eq!((config.memory, config.vcpus), (32, 2));
     assert_eq!(config.disk.len(), 2);
     assert_eq!(config.disk[1].target, "disk1");
+    assert_eq!(config.cpus.bits(), 0b1011);
+    assert_eq!((config.cpu_weight, config.cap), (512, 150));
     assert_eq!(config.cmdline, "verbose");
     assert_eq!(config.on_crash, OnCrash::Preserve);
 }
@@ -39,6 +44,7 @@ fn every_key_is_read() {
 fn only_name_and_kernel_are_needed() {
     let config = parse("name = 'a'\nkernel = 'b'", &[]).unwrap();
     assert_eq!((config.memory, config.vcpus), (16, 1));
+    assert_eq!((config.cpus, config.cpu_weight, config.cap), (Cpus::ALL, 256, 0));
     assert_eq!(config.on_crash, OnCrash::Destroy);
     assert!(config.disk.is_empty() && config.cmdline.is_empty());
     assert_eq!(message("name = 'a'", &[]), "line 1: missing key `kernel`");
@@ -48,7 +54,18 @@ fn only_name_and_kernel_are_needed() {
 fn an_unknown_key_is_named_with_the_known_ones() {
     let text = message("name = 'a'\nkernel = 'b'\nmemroy = 5", &[]);
     assert!(text.starts_with("line 3: unknown key `memroy`, expected one of `name`"), "{text}");
-    for key in ["kernel", "memory", "vcpus", "disk", "vif", "cmdline", "on_crash"] {
+    for key in [
+        "kernel",
+        "memory",
+        "vcpus",
+        "cpus",
+        "cpu_weight",
+        "cap",
+        "disk",
+        "vif",
+        "cmdline",
+        "on_crash",
+    ] {
         assert!(text.contains(key), "{text} lacks {key}");
     }
     assert!(message(HASH, &["memroy=5"]).starts_with("unknown key `memroy`"));
@@ -70,6 +87,19 @@ fn arguments_replace_keys() {
 }
 
 #[test]
+fn cpus_may_be_given_in_many_ways() {
+    for (text, bits) in [
+        ("cpus=2", 0b100),
+        ("cpus=0,2", 0b101),
+        ("cpus=[0,2]", 0b101),
+        ("cpus=['0-1','3']", 0b1011),
+    ] {
+        assert_eq!(parse(HASH, &[text]).unwrap().cpus.bits(), bits, "{text}");
+    }
+    assert_eq!(parse(HASH, &["cpus=all"]).unwrap().cpus, Cpus::ALL);
+}
+
+#[test]
 fn arguments_may_be_toml() {
     let config = parse(HASH, &[r#"disk=["disk0,xvda,w"]"#]).unwrap();
     assert_eq!(config.disk.len(), 1);
@@ -84,6 +114,13 @@ fn wrong_values_are_named() {
     assert_eq!(message(HASH, &["memory=0"]), "memory = 0 is out of range: 2 to 3072 MiB");
     assert_eq!(message(HASH, &["memory=-1"]), "memory = -1 is out of range: 2 to 3072 MiB");
     assert_eq!(message(HASH, &["vcpus=9"]), "vcpus = 9 is out of range: 1 to 8 vCPUs");
+    assert_eq!(
+        message(HASH, &["cpu_weight=0"]),
+        "cpu_weight = 0 is out of range: 1 to 65535 (256 is usual)"
+    );
+    assert!(message(HASH, &["cap=-1"]).contains("0 to 65535 percent"));
+    assert!(message(HASH, &["cpus=3-1"]).contains("cpus: `3-1` is not a set of CPUs"));
+    assert!(message(HASH, &["cpus=1.5"]).contains("a CPU, a text"));
     assert!(message(HASH, &["name=7"]).contains("`7` is not a name"));
     assert!(message(HASH, &["name=a/b"]).contains("`a/b` is not a name"));
     assert!(message(HASH, &["on_crash=explode"]).contains("`destroy`, `preserve`, `restart`"));
