@@ -26,19 +26,19 @@ pub enum Level {
 /// A value that one CPU at a time may touch. The tickets come first, so that they and what comes
 /// first in the value are reached from one base address.
 #[repr(C)]
-pub struct Lock<T> {
-    tickets: Tickets,
+pub struct Lock<T, W = Tickets> {
+    tickets: W,
     level: Level,
     value: UnsafeCell<T>,
 }
 
 // SAFETY: whoever reaches the value holds the lock, hence is alone.
-unsafe impl<T: Send> Sync for Lock<T> {}
+unsafe impl<T: Send, W: Sync> Sync for Lock<T, W> {}
 
 /// The right to touch it, until dropped.
 #[derive(Debug)]
-pub struct Guard<'a, T> {
-    lock: &'a Lock<T>,
+pub struct Guard<'a, T, W: TicketWord = Tickets> {
+    lock: &'a Lock<T, W>,
 }
 
 impl<T> Lock<T> {
@@ -46,50 +46,52 @@ impl<T> Lock<T> {
     pub const fn new(level: Level, value: T) -> Lock<T> {
         Lock { tickets: Tickets::new(), level, value: UnsafeCell::new(value) }
     }
+}
 
+impl<T, W: TicketWord> Lock<T, W> {
     /// Waits for the lock. Debug builds panic when the order is violated.
     #[inline]
-    pub fn lock(&self) -> Guard<'_, T> {
+    pub fn lock(&self) -> Guard<'_, T, W> {
         self.queue().unwrap_or_else(Waiter::wait)
     }
 
     /// Takes the lock if it is free, otherwise a place in its queue: for those on a short way,
     /// who would rather wait elsewhere.
     #[inline(always)]
-    pub fn queue(&self) -> Result<Guard<'_, T>, Waiter<'_, T>> {
+    pub fn queue(&self) -> Result<Guard<'_, T, W>, Waiter<'_, T, W>> {
         note_taken(self.level);
-        match self.tickets.draw() {
-            None => Ok(Guard { lock: self }),
-            Some(ticket) => Err(Waiter { lock: self, ticket }),
-        }
+        let (ticket, served) = self.tickets.draw();
+        if ticket == served { Ok(Guard { lock: self }) } else { Err(Waiter { lock: self, ticket }) }
     }
 }
 
 /// A place in the queue of a lock. It must be waited for: nobody else is served before.
 #[derive(Debug)]
 #[must_use = "those who come later wait for this one"]
-pub struct Waiter<'a, T> {
-    lock: &'a Lock<T>,
+pub struct Waiter<'a, T, W: TicketWord = Tickets> {
+    lock: &'a Lock<T, W>,
     ticket: u16,
 }
 
-impl<'a, T> Waiter<'a, T> {
+impl<'a, T, W: TicketWord> Waiter<'a, T, W> {
     /// Waits for the lock.
     #[cold]
     #[inline(never)]
-    pub fn wait(self) -> Guard<'a, T> {
-        self.lock.tickets.wait_for(self.ticket);
+    pub fn wait(self) -> Guard<'a, T, W> {
+        while self.lock.tickets.served() != self.ticket {
+            W::pause();
+        }
         Guard { lock: self.lock }
     }
 }
 
-impl<T> fmt::Debug for Lock<T> {
+impl<T, W> fmt::Debug for Lock<T, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").field("level", &self.level).finish_non_exhaustive()
     }
 }
 
-impl<T> Deref for Guard<'_, T> {
+impl<T, W: TicketWord> Deref for Guard<'_, T, W> {
     type Target = T;
 
     #[inline]
@@ -99,7 +101,7 @@ impl<T> Deref for Guard<'_, T> {
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
+impl<T, W: TicketWord> DerefMut for Guard<'_, T, W> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and there is one guard.
@@ -107,7 +109,7 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<T, W: TicketWord> Drop for Guard<'_, T, W> {
     #[inline]
     fn drop(&mut self) {
         self.lock.tickets.serve_next();
@@ -115,9 +117,26 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
+/// A lock's two numbers: the next ticket to be drawn, and the one that is served. A trait, so that
+/// a model checker's atomics can take the place of the machine's.
+pub trait TicketWord {
+    /// Draws a ticket, and reads which is served (acquire).
+    fn draw(&self) -> (u16, u16);
+    /// Which ticket is served (acquire).
+    fn served(&self) -> u16;
+    /// Serves the next one (release). Only the holder does.
+    fn serve_next(&self);
+    /// Passes the time of one who waits.
+    fn pause();
+}
+
 /// The next ticket to be drawn in the upper half, the one that is served in the lower half.
+#[derive(Debug)]
 #[repr(C, align(4))]
-struct Tickets(UnsafeCell<[AtomicU16; 2]>);
+pub struct Tickets(UnsafeCell<[AtomicU16; 2]>);
+
+// SAFETY: all accesses are atomic.
+unsafe impl Sync for Tickets {}
 
 const SERVED: usize = if cfg!(target_endian = "little") { 0 } else { 1 };
 const DRAWN_SHIFT: u32 = 16;
@@ -134,32 +153,36 @@ impl Tickets {
         unsafe { AtomicU32::from_ptr(self.0.get().cast()) }
     }
 
-    /// The number that is served.
+    /// The half that is served.
     #[inline(always)]
-    fn served(&self) -> &AtomicU16 {
+    fn lower(&self) -> &AtomicU16 {
         // SAFETY: all accesses are atomic.
         unsafe { &(*self.0.get())[SERVED] }
     }
+}
 
-    /// Draws a ticket. `None` if it is served at once.
+impl TicketWord for Tickets {
     #[inline(always)]
-    fn draw(&self) -> Option<u16> {
+    fn draw(&self) -> (u16, u16) {
         let before = self.both().fetch_add(1 << DRAWN_SHIFT, Ordering::Acquire);
-        let ticket = (before >> DRAWN_SHIFT) as u16;
-        (before as u16 != ticket).then_some(ticket)
+        ((before >> DRAWN_SHIFT) as u16, before as u16)
     }
 
-    fn wait_for(&self, ticket: u16) {
-        while self.served().load(Ordering::Acquire) != ticket {
-            core::hint::spin_loop();
-        }
+    #[inline(always)]
+    fn served(&self) -> u16 {
+        self.lower().load(Ordering::Acquire)
     }
 
     #[inline(always)]
     fn serve_next(&self) {
         // Only the holder writes this half.
-        let next = self.served().load(Ordering::Relaxed).wrapping_add(1);
-        self.served().store(next, Ordering::Release);
+        let next = self.lower().load(Ordering::Relaxed).wrapping_add(1);
+        self.lower().store(next, Ordering::Release);
+    }
+
+    #[inline(always)]
+    fn pause() {
+        core::hint::spin_loop();
     }
 }
 
@@ -191,6 +214,9 @@ const fn bit(level: Level) -> u8 {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -211,7 +237,8 @@ mod tests {
         *lock.lock() += 1;
         let held = lock.lock();
         assert_eq!(*held, 2);
-        assert!(lock.tickets.draw().is_some(), "the holder has it");
+        let (ticket, served) = lock.tickets.draw();
+        assert_ne!(ticket, served, "the holder has it");
         drop(held);
     }
 
