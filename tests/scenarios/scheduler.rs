@@ -68,22 +68,22 @@ fn weights_on_four_cpus(shell: &mut Shell, _: &Stage) -> Result<()> {
 
 fn caps(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.succeeds("xl create spin name=tight cap=5")?;
-    shell.succeeds("xl create spin name=half cap=50")?;
+    shell.succeeds("xl create spin name=quarter cap=25")?;
     shell.succeeds("xl create spin name=free")?;
     let before = shares(shell, 3)?;
     close("tight", before["tight"], 5.0)?;
-    close("half", before["half"], 50.0)?;
-    close("free", before["free"], 45.0)?;
+    close("quarter", before["quarter"], 25.0)?;
+    close("free", before["free"], 70.0)?;
     shell.succeeds("xl sched-credit2 -d tight -c 0")?;
-    shell.succeeds("xl sched-credit2 -d half -c 25")?;
+    shell.succeeds("xl sched-credit2 -d quarter -c 10")?;
     let after = shares(shell, 3)?;
-    close("half", after["half"], 25.0)?;
-    close("tight", after["tight"], 37.5)?;
-    close("free", after["free"], 37.5)?;
+    close("quarter", after["quarter"], 10.0)?;
+    close("tight", after["tight"], 45.0)?;
+    close("free", after["free"], 45.0)?;
     // Who is alone gets no more than its cap either.
     shell.succeeds("xl destroy tight")?;
     shell.succeeds("xl destroy free")?;
-    close("half", shares(shell, 3)?["half"], 25.0)
+    close("quarter", shares(shell, 3)?["quarter"], 10.0)
 }
 
 /// The bound of docs/scheduler.md: who uses less than its share runs within 10 us of its wake-up.
