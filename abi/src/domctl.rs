@@ -204,8 +204,10 @@ pub struct ExitCounts {
     pub interrupts: u64,
     /// Events delivered to it.
     pub events: u64,
+    /// First uses of floating point since it came to its CPU.
+    pub floating_point: u64,
 }
-layout!(ExitCounts, 56);
+layout!(ExitCounts, 64);
 
 /// Payload of [`Command::GetDomainInfo`] and element of the sysctl list.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -235,7 +237,7 @@ pub struct DomainInfo {
     pub granted_mappings: u64,
 }
 layout!(
-    DomainInfo, 112,
+    DomainInfo, 120,
     state @ 4, frames @ 8, max_frames @ 16, cpu_time @ 24, online_vcpus @ 32, max_vcpus @ 36,
-    exits @ 40, overhead_frames @ 96, granted_mappings @ 104,
+    exits @ 40, overhead_frames @ 104, granted_mappings @ 112,
 );

@@ -74,6 +74,7 @@ pub fn counters(domains: &[Summary]) -> String {
         ("Waits", Align::Right),
         ("Interrupts", Align::Right),
         ("Events", Align::Right),
+        ("FP", Align::Right),
     ]);
     for Summary { name, info } in domains {
         let exits = &info.exits;
@@ -87,6 +88,7 @@ pub fn counters(domains: &[Summary]) -> String {
             exits.waits.to_string(),
             exits.interrupts.to_string(),
             exits.events.to_string(),
+            exits.floating_point.to_string(),
         ]);
     }
     table.render()

@@ -78,6 +78,7 @@ fn exits(domain: &Domain) -> ExitCounts {
         hypercalls: sum.hypercalls.wrapping_add(exits.hypercalls),
         mmio: sum.mmio.wrapping_add(exits.mmio),
         system_registers: sum.system_registers.wrapping_add(exits.system_registers),
+        floating_point: sum.floating_point.wrapping_add(exits.floating_point),
         firmware_calls: sum.firmware_calls.wrapping_add(exits.firmware_calls),
         waits: sum.waits.wrapping_add(exits.waits),
         interrupts: sum.interrupts.wrapping_add(exits.interrupts),

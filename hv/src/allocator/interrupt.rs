@@ -332,15 +332,27 @@ fn merge<L: ListRegisters>(registers: &mut L, index: usize) -> bool {
 }
 
 /// Moves what is pending for a vCPU into the list registers of the CPU on which it runs.
+#[inline(always)]
 pub fn fill<L: ListRegisters>(
     vcpu: &mut VcpuInterrupts,
     id: VcpuId,
     domain: &mut DomainInterrupts,
     registers: &mut L,
 ) {
-    if !domain.enabled {
+    let waiting = vcpu.private.deliverable() != 0 || domain.any_shared_pending;
+    if !domain.enabled || !waiting && !vcpu.waits_for_room {
         return;
     }
+    fill_waiting(vcpu, id, domain, registers);
+}
+
+#[inline(never)]
+fn fill_waiting<L: ListRegisters>(
+    vcpu: &mut VcpuInterrupts,
+    id: VcpuId,
+    domain: &mut DomainInterrupts,
+    registers: &mut L,
+) {
     let mut all_fit = true;
     for number in bits(vcpu.private.deliverable()) {
         let priority = vcpu.private.priority[number as usize];

@@ -1,7 +1,7 @@
 //! What else a guest traps with: waiting, firmware calls, system registers, and accesses to
 //! addresses at which no memory is. One entry for each exception class.
 
-#![expect(unsafe_code, reason = "the vectors call an entry by its name")]
+#![expect(unsafe_code, reason = "the vectors call entries by name, with a vCPU's own context")]
 
 use super::exit::{count, load_register, register, skip_instruction, take};
 use super::{firmware, mmio, monitor, settle};
@@ -19,6 +19,7 @@ type Entry = extern "C" fn(&mut Context, u64) -> Resume;
 static TRAP_ENTRIES: [Entry; TRAP_TABLE_SIZE] = {
     let mut table: [Entry; TRAP_TABLE_SIZE] = [undefined; TRAP_TABLE_SIZE];
     table[0x01] = wait;
+    table[0x07] = floating_point;
     table[0x16] = firmware::hvc;
     table[0x17] = firmware::smc;
     table[0x18] = trapped_register;
@@ -74,6 +75,13 @@ fn wait_for_interrupt() -> Resume {
 fn give_way() -> Resume {
     monitor().scheduler.yield_slice(percpu::this_cpu());
     Resume::Another
+}
+
+/// The first use of floating point since this vCPU came to this CPU.
+extern "C" fn floating_point(context: &mut Context, _syndrome: u64) -> Resume {
+    count(&mut context.exits.floating_point);
+    // SAFETY: the vectors came here with the vCPU whose context this is.
+    if unsafe { context.switch_in_fp() } { Resume::Guest } else { take(Fault::Undefined) }
 }
 
 extern "C" fn instruction_abort(_context: &mut Context, syndrome: u64) -> Resume {

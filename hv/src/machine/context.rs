@@ -5,6 +5,7 @@ use abi::domctl::ExitCounts;
 
 use super::list_register::{self, ListRegister, MAX_LIST_REGISTERS};
 use super::registers::{read_register, write_register};
+use super::{el2, percpu};
 
 /// Everything a vCPU has in registers. The vectors know the offsets of the first four fields.
 ///
@@ -188,26 +189,47 @@ register_bank! {
 pub struct GicState {
     /// Registers of the virtual CPU interface.
     pub interface: InterfaceState,
-    /// Its list registers; those that the CPU does not have stay empty.
+    /// Its list registers that are in use, one bit each.
+    pub used: u32,
+    /// Their values.
     pub list: [ListRegister; MAX_LIST_REGISTERS],
 }
 
 impl GicState {
-    /// Saves and switches the interface off: an idle CPU gets no maintenance interrupts.
+    /// Saves, leaves all list registers free, and switches the interface off: an idle CPU gets no
+    /// maintenance interrupts.
+    #[inline(always)]
     fn save(&mut self) {
         self.interface.save();
-        for (n, slot) in self.list.iter_mut().enumerate().take(list_register::count()) {
-            *slot = list_register::read(n);
+        self.used = list_register::used_mask();
+        if self.used != 0 {
+            self.save_used();
         }
         write_register!("ich_hcr_el2", 0);
     }
 
+    #[inline(never)]
+    fn save_used(&mut self) {
+        for (n, slot) in self.list.iter_mut().enumerate().filter(|(n, _)| self.used & 1 << n != 0) {
+            *slot = list_register::read(n);
+            list_register::write(n, ListRegister::default());
+        }
+    }
+
     /// Loads, and switches the interface on when the list registers are this vCPU's.
+    #[inline(always)]
     fn load(&self) {
-        for (n, slot) in self.list.iter().enumerate().take(list_register::count()) {
-            list_register::write(n, *slot);
+        if self.used != 0 {
+            self.load_used();
         }
         self.interface.load();
+    }
+
+    #[inline(never)]
+    fn load_used(&self) {
+        for (n, slot) in self.list.iter().enumerate().filter(|(n, _)| self.used & 1 << n != 0) {
+            list_register::write(n, *slot);
+        }
     }
 }
 
@@ -237,7 +259,29 @@ impl Context {
         self.timer.save();
         write_register!("cntv_ctl_el0", 0);
         self.gic.save();
-        self.fp.save();
+        if percpu::with_this(|block| block.has_fp.replace(false)) {
+            self.fp.save();
+            el2::trap_floating_point(true);
+        }
+    }
+
+    /// Gives the vCPU its floating-point registers, and those of the CPU with them, which it has
+    /// begun to use: most vCPUs use none while they are in a CPU, and cost no copying of them.
+    /// False if it has them already.
+    ///
+    /// # Safety
+    /// The vCPU that `self` belongs to must be the one whose state is in this CPU.
+    #[must_use]
+    pub unsafe fn switch_in_fp(&self) -> bool {
+        if percpu::with_this(|block| block.has_fp.replace(true)) {
+            return false;
+        }
+        el2::trap_floating_point(false);
+        // It holds for this level, too.
+        #[cfg(target_os = "none")]
+        aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
+        self.fp.load();
+        true
     }
 
     /// Puts into the CPU all that the vectors do not restore.
@@ -250,7 +294,6 @@ impl Context {
         self.el1.load();
         self.timer.load();
         self.gic.load();
-        self.fp.load();
         // What follows may translate addresses of this vCPU before the exception return does this.
         #[cfg(target_os = "none")]
         aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);

@@ -2,7 +2,7 @@
 //! CPU and for every guest, so it is set once.
 
 use aarch64_cpu::registers::{
-    CNTHCTL_EL2, CPTR_EL2, HCR_EL2, ICC_SRE_EL2, ID_AA64MMFR0_EL1, MDCR_EL2, MIDR_EL1, VTCR_EL2,
+    CNTHCTL_EL2, HCR_EL2, ICC_SRE_EL2, ID_AA64MMFR0_EL1, MDCR_EL2, MIDR_EL1, VTCR_EL2,
 };
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 
@@ -11,6 +11,7 @@ use super::registers::{HCRX_EL2, HSTR_EL2, ICH_HCR_EL2, VPIDR_EL2, read_register
 /// Sets this CPU's control registers. The traps are:
 /// - WFI, SMC, feature identification, ACTLR_EL1, set/way cache maintenance, implementation
 ///   defined registers, error records: `sync_entry`;
+/// - floating point, until the vCPU in the CPU uses it: `sync_entry`;
 /// - debug, performance, trace, activity-monitor registers, SVE and SME: `sync_entry`;
 /// - the EL1 physical timer, but not the counters: `sync_entry`;
 /// - every physical interrupt and SError: `irq_entry`, `serror_entry`.
@@ -53,8 +54,7 @@ fn init_traps() {
             + HCR_EL2::TSW::SET
             + HCR_EL2::TERR::SET,
     );
-    // RES1 bits, which also trap SVE (8) and SME (12); trace (20); activity monitors (30).
-    CPTR_EL2.set(0x33FF | 1 << 20 | 1 << 30);
+    trap_floating_point(true);
     MDCR_EL2.write(
         MDCR_EL2::TDRA::SET
             + MDCR_EL2::TDOSA::SET
@@ -71,6 +71,16 @@ fn init_traps() {
     if has_extended_configuration() {
         HCRX_EL2.set(0);
     }
+}
+
+/// Decides whether the use of floating-point registers traps. SVE, SME, trace and activity
+/// monitors always do (CPTR_EL2, Arm ARM D19.2.31).
+#[inline(always)]
+pub(super) fn trap_floating_point(trap: bool) {
+    // RES1 bits, which also trap SVE (8) and SME (12).
+    const ALWAYS: u64 = 0x33FF | 1 << 20 | 1 << 30;
+    const FLOATING_POINT: u64 = 1 << 10;
+    write_register!("cptr_el2", ALWAYS | if trap { FLOATING_POINT } else { 0 });
 }
 
 /// PMCR_EL0.N: all performance counters belong to EL1, where they are trapped.

@@ -139,6 +139,13 @@ pub fn empty_mask() -> u16 {
     ICH_ELRSR_EL2.get() as u16
 }
 
+/// Which list registers are in use, one bit each.
+#[inline(always)]
+pub fn used_mask() -> u32 {
+    let last = 1 << (ICH_VTR_EL2.get() & 0x1F);
+    !u32::from(empty_mask()) & ((2 * last) - 1)
+}
+
 /// Which list registers with `notify_end` were ended, one bit each.
 pub fn ended_mask() -> u16 {
     ICH_EISR_EL2.get() as u16

@@ -15,6 +15,8 @@ pub struct PerCpu {
     running: Cell<VcpuKey>,
     resident: Cell<VcpuKey>,
     only_ram: Cell<bool>,
+    /// Whether the floating-point registers are the resident vCPU's.
+    pub(super) has_fp: Cell<bool>,
     /// Levels of the locks that this CPU holds, one bit each (see `lock`).
     pub(super) held_locks: Cell<u8>,
     /// The registers at a fault of the monitor itself, written by the vectors.
@@ -78,6 +80,7 @@ impl PerCpu {
             running: Cell::new(VcpuKey::NONE),
             resident: Cell::new(VcpuKey::NONE),
             only_ram: Cell::new(false),
+            has_fp: Cell::new(false),
             held_locks: Cell::new(0),
             fault: UnsafeCell::new(FaultRegisters { x: [0; 31], sp: 0 }),
         }

@@ -645,13 +645,17 @@ impl Scheduler {
         if self.idle.contains(cpu) {
             return deadline;
         }
-        let Some(state) = self.cpus.get(cpu.0) else { return deadline };
-        let slice_end = match state.slice {
-            Slice::Until(end) if self.ticking.contains(cpu) => Some(end),
-            _ => None,
-        };
-        let budget_end = state.current.and_then(|slot| self.budget_end(slot, now));
-        [deadline, slice_end, budget_end].into_iter().flatten().min()
+        let state = self.cpus.get(cpu.0)?;
+        let mut first = deadline.unwrap_or(Ticks(u64::MAX));
+        if let Slice::Until(end) = state.slice
+            && self.ticking.contains(cpu)
+        {
+            first = first.min(end);
+        }
+        if let Some(end) = state.current.and_then(|slot| self.budget_end(slot, now)) {
+            first = first.min(end);
+        }
+        (first != Ticks(u64::MAX)).then_some(first)
     }
 
     /// When a vCPU that runs has to be looked at because of its domain's budget, of which its
