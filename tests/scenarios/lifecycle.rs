@@ -10,6 +10,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("lifecycle::paused_and_unpaused", pause),
     Scenario::new("lifecycle::shut_down_when_asked", shutdown),
     Scenario::new("lifecycle::created_and_destroyed_often", churn),
+    Scenario::new("lifecycle::a_sleeper_wakes_beside_a_busy_domain", sleeper),
     Scenario::new("lifecycle::names_are_unique", unique_names),
 ];
 
@@ -31,6 +32,15 @@ fn destroy_in_flight(shell: &mut Shell, _: &Stage) -> Result<()> {
     // The disk and its backend have to be as good as before.
     let output = shell.succeeds("xl create -c hash")?;
     ensure!(output.contains("sha256"), "after that, hash printed: {output}");
+    Ok(())
+}
+
+/// The busy one never enters the monitor by itself: only the timer takes its CPU away.
+fn sleeper(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create hello name=busy cmdline=spin=1")?;
+    let output = shell.succeeds("xl create -c hello cmdline=sleep=1")?;
+    ensure!(output.contains("Goodbye"), "the sleeper printed: {output}");
+    shell.succeeds("xl destroy busy")?;
     Ok(())
 }
 
