@@ -94,10 +94,13 @@ impl Errno {
 
     /// Splits a hypercall's return value into its result or its error. A number that is not in
     /// the table reads as `EINVAL`: the caller learns that it failed, if not why.
+    #[inline]
     pub const fn check(value: i64) -> Result<u64, Errno> {
-        if value >= 0 {
-            return Ok(value.unsigned_abs());
-        }
+        if value >= 0 { Ok(value.unsigned_abs()) } else { Errno::refused(value) }
+    }
+
+    #[cold]
+    const fn refused(value: i64) -> Result<u64, Errno> {
         match Errno::from_raw(value.wrapping_neg()) {
             Some(errno) => Err(errno),
             None => Err(Errno::EINVAL),

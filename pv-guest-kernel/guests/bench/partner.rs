@@ -1,7 +1,7 @@
 //! The partner: the other side of what takes two domains.
 //!
-//! It grants one page to the domain that measures, whose first word says what to do, and leaves one
-//! port open for it.
+//! It grants two pages to the domain that measures, the first of which says what to do, and leaves
+//! one port open for it.
 
 use core::sync::atomic::Ordering;
 
@@ -15,8 +15,10 @@ use pv_guest_kernel::shared::SharedPage;
 
 use crate::machine::interrupt;
 
-/// The partner's only grant, and so its first.
-pub const REFERENCE: GrantRef = GrantRef(RESERVED_ENTRIES);
+/// The page that says what to do: the partner's first grant.
+pub const ORDER: GrantRef = GrantRef(RESERVED_ENTRIES);
+/// A page that nobody uses: its second.
+pub const SPARE: GrantRef = GrantRef(RESERVED_ENTRIES + 1);
 
 /// What the partner does when it is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,12 +58,13 @@ pub async fn serve(peer: DomId) {
 }
 
 fn obey(peer: DomId) -> Result<(), Errno> {
-    let order = Order(SharedPage::allocate()?);
-    let grant = Grant::new(&order.0, peer, Access::ReadWrite)?;
-    if grant.reference() != REFERENCE {
+    let grant = || Grant::new(&SharedPage::allocate()?, peer, Access::ReadWrite);
+    let (first, second) = (grant()?, grant()?);
+    if (first.reference(), second.reference()) != (ORDER, SPARE) {
         return Err(Errno::EEXIST);
     }
-    // Last: whoever finds the port finds the grant, too.
+    let order = Order(first.page().clone());
+    // Last: whoever finds the port finds the grants, too.
     let channel = Channel::alloc_unbound(peer)?;
     interrupt::watch(channel.port());
     let mut seen = 0;

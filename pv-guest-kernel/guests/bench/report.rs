@@ -7,13 +7,14 @@ use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::{Environment, println, time};
 use thiserror::Error;
 
+use crate::machine::interrupt;
 use crate::ruler::Ruler;
 
 /// How often each operation is done if nothing else is said.
 const SAMPLES: usize = 2000;
 /// How often it is done before that, unmeasured.
 const WARM_UP: usize = 20;
-/// How long those who show a line may take for it. Nothing is measured meanwhile.
+/// How long others may still be busy with what was done before, showing a line for example.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why an operation, or what it needs, did not work.
@@ -69,11 +70,13 @@ impl Report {
         if !self.wants(name) {
             return;
         }
+        time::sleep(PAUSE).await;
+        // One that waits for the CPU is dearer to the monitor, whatever is measured.
+        interrupt::drain();
         match self.take(samples, &mut sample) {
             Ok(mut ticks) => print(name, &mut ticks),
             Err(failure) => println!("bench: {name} failed: {failure}"),
         }
-        time::sleep(PAUSE).await;
     }
 
     fn take(
