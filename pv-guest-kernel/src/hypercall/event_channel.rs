@@ -4,6 +4,7 @@ use abi::event::{AllocUnbound, BindInterdomain, BindVirq, Command, PortOnly, Sta
 use abi::hypercall::Number;
 use abi::{DomId, Errno, Port, VcpuId};
 
+#[inline]
 fn operate<T>(command: Command, argument: &mut T) -> Result<(), Errno> {
     // SAFETY: each function below pairs the command with its structure; none names memory.
     unsafe { super::with_argument(Number::EventChannelOp, command.raw(), argument) }.map(drop)
@@ -52,6 +53,7 @@ pub fn close(port: Port) -> Result<(), Errno> {
 ///
 /// # Errors
 /// What the monitor answers.
+#[inline]
 pub fn send(port: Port) -> Result<(), Errno> {
     operate(Command::Send, &mut PortOnly { port })
 }

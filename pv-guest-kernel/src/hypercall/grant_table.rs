@@ -8,6 +8,7 @@ use abi::{DomId, Errno};
 ///
 /// # Safety
 /// `T` must be the structure of that command.
+#[inline]
 unsafe fn operate<T>(command: Command, elements: &mut [T]) -> Result<(), Errno> {
     if elements.is_empty() {
         return Ok(());
@@ -25,6 +26,7 @@ unsafe fn operate<T>(command: Command, elements: &mut [T]) -> Result<(), Errno> 
 ///
 /// # Safety
 /// Nothing of this kernel's may be in use at the addresses named.
+#[inline]
 pub unsafe fn map(elements: &mut [MapGrantRef]) -> Result<(), Errno> {
     // SAFETY: the structure of that command.
     unsafe { operate(Command::MapGrantRef, elements) }
@@ -37,6 +39,7 @@ pub unsafe fn map(elements: &mut [MapGrantRef]) -> Result<(), Errno> {
 ///
 /// # Safety
 /// Nothing may use the mappings any more.
+#[inline]
 pub unsafe fn unmap(elements: &mut [UnmapGrantRef]) -> Result<(), Errno> {
     // SAFETY: the structure of that command.
     unsafe { operate(Command::UnmapGrantRef, elements) }
@@ -49,6 +52,7 @@ pub unsafe fn unmap(elements: &mut [UnmapGrantRef]) -> Result<(), Errno> {
 ///
 /// # Safety
 /// Frames of this domain that are named as destinations must be free to be overwritten.
+#[inline]
 pub unsafe fn copy(elements: &mut [Copy]) -> Result<(), Errno> {
     // SAFETY: the structure of that command.
     unsafe { operate(Command::Copy, elements) }

@@ -24,6 +24,7 @@ use crate::machine;
 /// # Safety
 /// The arguments must be right for the call: pointers in them must be valid for what the monitor
 /// reads and writes there, and the call must not take away memory that this kernel uses.
+#[inline]
 pub unsafe fn raw(number: Number, arguments: [u64; 5]) -> Result<u64, Errno> {
     // SAFETY: the caller's promise.
     let result = unsafe { machine::hypercall(number, arguments) };
@@ -35,6 +36,7 @@ pub unsafe fn raw(number: Number, arguments: [u64; 5]) -> Result<u64, Errno> {
 /// # Safety
 /// `T` must be the structure of that command, and what it says must not take away memory that
 /// this kernel uses.
+#[inline]
 unsafe fn with_argument<T>(number: Number, command: u64, argument: &mut T) -> Result<u64, Errno> {
     let pointer = core::ptr::from_mut(argument).expose_provenance() as u64;
     // SAFETY: the pointer is to an exclusive borrow that outlives the call; the rest is the

@@ -5,6 +5,7 @@ use abi::sched::{Command, RemoteShutdown, Shutdown, ShutdownReason};
 use abi::{DomId, Errno};
 
 /// Gives the CPU to other vCPUs for now.
+#[inline]
 pub fn yield_now() {
     // SAFETY: the command takes no argument. It cannot fail.
     let _ = unsafe { super::raw(Number::SchedOp, [Command::Yield.raw(), 0, 0, 0, 0]) };

@@ -39,6 +39,7 @@ pub fn version() -> Result<Version, Errno> {
 ///
 /// # Errors
 /// What the monitor answers.
+#[inline]
 pub fn features() -> Result<Features, Errno> {
     let mut argument = FeatureInfo::default();
     let command = Command::GetFeatures.raw();
