@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, doctor, gdb, options, run, test};
+use xtask::{bench, build, doctor, gdb, options, run, test};
 
 /// Builds, runs, tests and debugs Aurochs.
 #[derive(Debug, Parser)]
@@ -21,6 +21,8 @@ enum Command {
     Build,
     /// Runs every check and test, on the host and in QEMU.
     Test(options::Test),
+    /// Measures what each operation costs, in instructions.
+    Bench(options::Bench),
     /// Boots halted, with gdb attached and symbols loaded.
     Gdb(options::Machine),
     /// Shows which tools were found, and how to get the others.
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Build => build::command(),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Gdb(options) => gdb::run(&options),
         Command::Doctor => doctor::run(),
     };

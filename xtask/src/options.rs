@@ -52,6 +52,29 @@ pub struct Test {
     pub scenario: Option<String>,
 }
 
+/// Options of `cargo xtask bench`.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// Runs the same image on Debian's Xen, too, and shows both.
+    #[arg(long)]
+    pub peer: bool,
+    /// Shows what becomes of the costs as domains, ports and grants become many.
+    #[arg(long, conflicts_with = "peer")]
+    pub growth: bool,
+    /// How many domains are many.
+    #[arg(long, value_name = "N", default_value_t = 200, requires = "growth")]
+    pub domains: u32,
+    /// Only operations whose name contains FILTER; several, separated by commas.
+    #[arg(long, value_name = "FILTER")]
+    pub only: Option<String>,
+    /// How often each operation is done.
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub samples: u32,
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// A guest image that the user brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guest {

@@ -1,5 +1,6 @@
 //! A running QEMU. It ends with this value, and with the thread that started it.
 
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -49,7 +50,17 @@ impl Process {
     /// # Errors
     /// It cannot be started.
     pub fn on_pipe(qemu: &Qemu, line: &CommandLine<'_>) -> Result<Process> {
-        let mut command = command(qemu, line)?;
+        Process::with_arguments(qemu, &line.arguments()?)
+    }
+
+    /// Starts QEMU as another machine than [`CommandLine`] describes, with its standard input and
+    /// output in our hands.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn with_arguments(qemu: &Qemu, arguments: &[OsString]) -> Result<Process> {
+        let mut command = Command::new(&qemu.program);
+        command.args(&qemu.arguments).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(&mut command)?;
         let output = child.stdout.take().map(forward);

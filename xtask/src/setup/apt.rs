@@ -1,10 +1,11 @@
 //! Installs Debian packages, or says which command would.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use super::in_path;
+use super::{in_path, output_of};
 
 /// How this user may run apt-get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +59,41 @@ pub fn install(packages: &[&str]) -> Result<()> {
         bail!("install it with: {line}");
     }
     eprintln!("Installing what is missing: {line}");
+    execute(&line)
+}
+
+/// Downloads a package of another architecture into `folder`, which nothing else is in. Where apt
+/// does not know that architecture yet it is told of it, if this user may do that.
+///
+/// # Errors
+/// apt-get is not there or fails: the error is the command to type.
+pub fn download(package: &str, architecture: &str, folder: &Path) -> Result<()> {
+    if in_path(&["apt-get"]).is_none() {
+        bail!("this is no Debian machine");
+    }
+    let get = || {
+        let mut command = Command::new("apt-get");
+        command.args(["--quiet", "download", &format!("{package}:{architecture}")]);
+        output_of(command.current_dir(folder))
+    };
+    if get().is_ok() {
+        return Ok(());
+    }
+    let right = Right::detect();
+    let sudo = right.prefix();
+    let line = format!("{sudo}dpkg --add-architecture {architecture} && {sudo}apt-get update");
+    if right == Right::None {
+        bail!("type: {line}");
+    }
+    eprintln!("Telling apt of {architecture}: {line}");
+    execute(&line)?;
+    get().map(drop)
+}
+
+/// Runs a command line; what it prints goes to standard error.
+fn execute(line: &str) -> Result<()> {
     let status = Command::new("sh")
-        .args(["-c", &line])
+        .args(["-c", line])
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())
         // Standard output belongs to the machine's console.

@@ -11,6 +11,7 @@ mod qemu;
 mod rustup;
 mod toolchain;
 mod version;
+mod xen;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +23,7 @@ pub use lint::{LintTool, lint_command};
 pub use qemu::Qemu;
 pub use toolchain::{Core, Toolchain};
 pub use version::Version;
+pub use xen::xen;
 
 /// Something that the project needs from the machine it is built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
