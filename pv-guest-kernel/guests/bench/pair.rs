@@ -1,8 +1,10 @@
 //! What takes two domains: this one measures, the partner answers.
 
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::time::Duration;
 
-use pv_guest_kernel::abi::{DomId, Errno, Port};
+use pv_guest_kernel::abi::{DomId, Errno, GrantRef, Port};
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, GrantError, Mapping};
 use pv_guest_kernel::hypercall::{event_channel, sched};
@@ -10,60 +12,83 @@ use pv_guest_kernel::time;
 
 use crate::machine::grant::Remapping;
 use crate::machine::interrupt;
-use crate::partner::{ORDER, Order, SPARE, Task};
+use crate::partner::{self, ORDER, Order, SPARE, Task};
 use crate::report::{Failure, Report};
 
 /// The row that occupies the partner's CPU.
 const YIELD: &str = "yield-two-domains";
 /// Where the partner's port is looked for.
-const PORTS: core::ops::Range<u32> = 1..64;
+const PORTS: Range<u32> = 1..64;
 /// How long a partner may take to boot.
 const ROUNDS: u32 = 500;
 const ROUND: Duration = Duration::from_millis(10);
 
-/// Measures it.
-///
-/// # Errors
-/// There is no partner.
-pub async fn rows(report: &Report, peer: DomId) -> Result<(), Failure> {
-    let channel = find(peer).await?;
-    let mapping = Mapping::new(peer, &[ORDER], Access::ReadWrite).map_err(failure)?;
-    let order = Order(mapping.page(0));
-    let port = channel.port();
-    interrupt::watch(port);
+/// The partner, found.
+#[derive(Debug)]
+pub struct Pair {
+    peer: DomId,
+    channel: Channel,
+    order: Order,
+    /// More of its grants, mapped and not used.
+    _others: Option<Mapping>,
+}
 
-    order.give(Task::Answer);
-    report
-        .row("ping-pong", |ruler| {
-            let seen = interrupt::count();
-            let (ticks, sent) = ruler.time(|| {
-                let sent = event_channel::send(port);
-                interrupt::sleep_past(seen);
-                sent
-            });
-            sent.map(|()| ticks).map_err(Failure::from)
-        })
-        .await;
-
-    // On two CPUs both would spin, under the ruler for ever.
-    if report.wants(YIELD) {
-        order.give(Task::Yield);
-        event_channel::send(port)?;
-        report.row(YIELD, |ruler| Ok(ruler.time(sched::yield_now).0)).await;
+impl Pair {
+    /// Finds the partner, and maps `others` of its grants beside those that are used.
+    ///
+    /// # Errors
+    /// It is not there, or the monitor does not let it share.
+    pub async fn find(peer: DomId, others: u32) -> Result<Pair, Failure> {
+        let channel = find(peer).await?;
+        let mapping = Mapping::new(peer, &[ORDER], Access::ReadWrite).map_err(failure)?;
+        let references: Vec<GrantRef> = partner::others(others).collect();
+        let others = match references.is_empty() {
+            true => None,
+            false => Some(Mapping::new(peer, &references, Access::ReadOnly).map_err(failure)?),
+        };
+        Ok(Pair { peer, channel, order: Order(mapping.page(0)), _others: others })
     }
 
-    order.give(Task::Sleep);
-    let mut remapping = Remapping::new(peer, SPARE)?;
-    report
-        .row("map-unmap", |ruler| {
-            let (ticks, done) = ruler.time(|| remapping.make());
-            done?;
-            remapping.check().map(|()| ticks)
-        })
-        .await;
+    /// Measures, and dismisses the partner.
+    ///
+    /// # Errors
+    /// The partner cannot be told what to do.
+    pub async fn rows(self, report: &Report) -> Result<(), Failure> {
+        let port = self.channel.port();
+        interrupt::watch(port);
+        self.order.give(Task::Answer);
+        report
+            .row("ping-pong", |ruler| {
+                let seen = interrupt::count();
+                let (ticks, sent) = ruler.time(|| {
+                    let sent = event_channel::send(port);
+                    interrupt::sleep_past(seen);
+                    sent
+                });
+                sent.map(|()| ticks).map_err(Failure::from)
+            })
+            .await;
 
-    order.give(Task::Leave);
-    event_channel::send(port).map_err(Failure::from)
+        // On two CPUs both would spin, under the ruler for ever.
+        if report.wants(YIELD) {
+            self.order.give(Task::Yield);
+            event_channel::send(port)?;
+            report.row(YIELD, |ruler| Ok(ruler.time(sched::yield_now).0)).await;
+        }
+
+        self.order.give(Task::Sleep);
+        let mut remapping = Remapping::new(self.peer, SPARE)?;
+        report
+            .row("map-unmap", |ruler| {
+                let (ticks, done) = ruler.time(|| remapping.make());
+                done?;
+                remapping.check().map(|()| ticks)
+            })
+            .await;
+
+        self.order.give(Task::Leave);
+        event_channel::send(port).map_err(Failure::from)
+    }
 }
 
 /// Binds the port that the partner has left open for this domain.

@@ -3,6 +3,8 @@
 //! It grants two pages to the domain that measures, the first of which says what to do, and leaves
 //! one port open for it.
 
+use alloc::vec::Vec;
+use core::iter;
 use core::sync::atomic::Ordering;
 
 use pv_guest_kernel::abi::grant::RESERVED_ENTRIES;
@@ -19,6 +21,11 @@ use crate::machine::interrupt;
 pub const ORDER: GrantRef = GrantRef(RESERVED_ENTRIES);
 /// A page that nobody uses: its second.
 pub const SPARE: GrantRef = GrantRef(RESERVED_ENTRIES + 1);
+
+/// More grants of that page, which are many or none.
+pub fn others(count: u32) -> impl Iterator<Item = GrantRef> {
+    (SPARE.0 + 1..).map(GrantRef).take(count as usize)
+}
 
 /// What the partner does when it is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +57,23 @@ impl Order {
     }
 }
 
-/// Is `peer`'s partner until it is told to leave.
-pub async fn serve(peer: DomId) {
-    if let Err(error) = obey(peer) {
+/// Is `peer`'s partner until it is told to leave. `others` is how many more grants it gives.
+pub async fn serve(peer: DomId, others: u32) {
+    if let Err(error) = obey(peer, others) {
         println!("bench: no partner: {error}");
     }
 }
 
-fn obey(peer: DomId) -> Result<(), Errno> {
-    let grant = || Grant::new(&SharedPage::allocate()?, peer, Access::ReadWrite);
-    let (first, second) = (grant()?, grant()?);
-    if (first.reference(), second.reference()) != (ORDER, SPARE) {
+fn obey(peer: DomId, count: u32) -> Result<(), Errno> {
+    let (order, spare) = (SharedPage::allocate()?, SharedPage::allocate()?);
+    let pages = [&order, &spare].into_iter().chain(iter::repeat_n(&spare, count as usize));
+    let grants: Vec<Grant> =
+        pages.map(|page| Grant::new(page, peer, Access::ReadWrite)).collect::<Result<_, _>>()?;
+    let references = [ORDER, SPARE].into_iter().chain(others(count));
+    if !grants.iter().map(Grant::reference).eq(references) {
         return Err(Errno::EEXIST);
     }
-    let order = Order(first.page().clone());
+    let order = Order(order);
     // Last: whoever finds the port finds the grants, too.
     let channel = Channel::alloc_unbound(peer)?;
     interrupt::watch(channel.port());

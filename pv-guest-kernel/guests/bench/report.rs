@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use pv_guest_kernel::abi::Errno;
-use pv_guest_kernel::{Environment, println, time};
+use pv_guest_kernel::{println, time};
 use thiserror::Error;
 
 use crate::machine::interrupt;
@@ -40,14 +40,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Reads from the command line what is wanted.
-    pub fn new(environment: &Environment) -> Report {
-        let samples = environment.argument("samples").and_then(|number| number.parse().ok());
-        Report {
-            samples: samples.filter(|&samples| samples > 0).unwrap_or(SAMPLES),
-            only: environment.argument("only"),
-            ruler: Ruler::new(),
-        }
+    /// Rows of so many samples; `only` those whose name contains one of its parts.
+    pub fn new(samples: Option<usize>, only: Option<&'static str>) -> Report {
+        let samples = samples.filter(|&samples| samples > 0).unwrap_or(SAMPLES);
+        Report { samples, only, ruler: Ruler::new() }
     }
 
     /// Whether a row is wanted.

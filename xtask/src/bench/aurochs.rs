@@ -36,14 +36,14 @@ impl<'a> Laboratory<'a> {
         Laboratory { session, next: 1 }
     }
 
-    /// Runs the guest and its partner; `load` is more for the guest's command line.
+    /// Runs the guest and its partner; `load` is more for the command line of both.
     ///
     /// # Errors
     /// The machine or the guest fails.
     pub fn measure(&mut self, request: &Request, load: &str) -> Result<Rows> {
         let (partner, measurer) = (self.next, self.next + 1);
         let line = Request::partner_command_line(measurer);
-        self.create(&format!("bench name=partner cmdline=\"{line}\""))?;
+        self.create(&format!("bench name=partner cmdline=\"{line} {load}\""))?;
         let line = request.command_line(partner);
         let console = self.create(&format!("-c bench cmdline=\"{line} {load}\""))?;
         Rows::parse(&console)

@@ -7,29 +7,29 @@ mod interrupts;
 mod load;
 mod memory;
 
-use pv_guest_kernel::Environment;
-use pv_guest_kernel::abi::DomId;
+use pv_guest_kernel::device_tree::InterruptController;
 
-use crate::pair;
+use crate::pair::Pair;
 use crate::report::{Failure, Report};
 
-/// Measures all, the last ones only with a partner.
+pub use load::Load;
+
+/// Measures all, those that take two domains only with a partner.
 ///
 /// # Errors
 /// Something that several rows need is not to be had.
 pub async fn all(
     report: &Report,
-    environment: &Environment,
-    peer: Option<DomId>,
+    controller: InterruptController,
+    pair: Option<Pair>,
 ) -> Result<(), Failure> {
-    let _load = load::Load::from_command_line(environment)?;
     calls::rows(report).await;
     events::rows(report).await?;
-    interrupts::rows(report, environment.interrupt_controller).await;
+    interrupts::rows(report, controller).await;
     grants::rows(report).await?;
     memory::rows(report).await?;
-    match peer {
-        Some(peer) => pair::rows(report, peer).await,
+    match pair {
+        Some(pair) => pair.rows(report).await,
         None => Ok(()),
     }
 }
