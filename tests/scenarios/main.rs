@@ -2,6 +2,7 @@
 //! looks at what came of it. They run side by side; a failed one shows its whole console.
 
 mod bad_input;
+mod bench;
 mod boot;
 mod disks;
 mod hostile;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         store::SCENARIOS,
         bad_input::SCENARIOS,
         hostile::SCENARIOS,
+        bench::SCENARIOS,
     ];
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();

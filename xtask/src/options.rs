@@ -61,7 +61,7 @@ pub struct Bench {
     /// Shows what becomes of the costs as domains, ports and grants become many.
     #[arg(long, conflicts_with = "peer")]
     pub growth: bool,
-    /// How many domains are many.
+    /// How many domains are many, dom0 aside.
     #[arg(long, value_name = "N", default_value_t = 200, requires = "growth")]
     pub domains: u32,
     /// Only operations whose name contains FILTER; several, separated by commas.

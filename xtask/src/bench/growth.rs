@@ -1,7 +1,7 @@
 //! `cargo xtask bench --growth`: whether an operation becomes dearer when there is more of
 //! everything.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
 
 use super::aurochs::Laboratory;
@@ -16,6 +16,8 @@ use crate::session::Session;
 const MEMORY_MIB: u64 = 1024;
 /// MiB of each of them, and what it does: nothing.
 const IDLE: &str = "memory=2 cmdline=sleep=1000000";
+/// The guest and its partner.
+const MEASURERS: u32 = 2;
 const PORTS: u32 = 1000;
 const GRANTS: u32 = 10_000;
 
@@ -68,28 +70,29 @@ fn columns(equipment: &Equipment, request: &Request, domains: u32) -> Result<Vec
     let mut laboratory = Laboratory::new(&mut session);
     let mut columns = Vec::new();
     for (title, load) in [
-        ("few".to_string(), String::new()),
+        ("few of each".to_string(), String::new()),
         (format!("{PORTS} ports"), format!("ports={PORTS}")),
         (format!("{GRANTS} grants"), format!("grants={GRANTS}")),
     ] {
         eprintln!("Measuring with {title}");
         columns.push(Column { title, rows: laboratory.measure(request, &load)? });
     }
-    let others = fill(&mut laboratory, domains)?;
-    let title = format!("{others} domains");
+    // Those that measure are domains, too.
+    fill(&mut laboratory, domains.saturating_sub(MEASURERS))?;
+    let title = format!("{domains} domains");
     eprintln!("Measuring with {title}");
     columns.push(Column { title, rows: laboratory.measure(request, "")? });
     session.power_off()?;
     Ok(columns)
 }
 
-/// Creates domains that sleep, as many as are asked for.
-fn fill(laboratory: &mut Laboratory<'_>, domains: u32) -> Result<u32> {
-    ensure!(domains > 0, "at least one domain must sleep beside those that measure");
-    for number in 1..=domains {
-        laboratory.create(&format!("hello name=idle{number} {IDLE}"))?;
+/// Creates domains that sleep.
+fn fill(laboratory: &mut Laboratory<'_>, domains: u32) -> Result<()> {
+    for number in 0..domains {
+        let created = laboratory.create(&format!("hello name=idle{number} {IDLE}"));
+        created.with_context(|| format!("after {number} domains (fewer: --domains N)"))?;
     }
-    Ok(domains)
+    Ok(())
 }
 
 fn to_json(operations: &[&Operation], columns: &[Column]) -> Result<Value> {

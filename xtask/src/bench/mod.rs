@@ -5,11 +5,11 @@
 //! each operation ([`row`]); [`operation`] has the operations and their bars, [`table`] what a
 //! person sees.
 
-pub mod aurochs;
+mod aurochs;
 mod growth;
 pub mod operation;
 mod request;
-pub mod row;
+mod row;
 mod table;
 mod xen;
 
@@ -23,8 +23,10 @@ use crate::options;
 use crate::qemu::Virt;
 use crate::setup::{self, Qemu, Tool};
 
+pub use aurochs::Laboratory;
 use operation::Operation;
 pub use request::Request;
+pub use row::{Row, Rows};
 use table::Measured;
 
 /// What one machine may take: a hundred times what it does take on a fast host.
