@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod inbox;
 #[expect(unsafe_code, reason = "what is measured are hypercalls, interrupts and registers")]
 mod machine;
 mod pair;
@@ -35,7 +36,6 @@ use rows::Load;
 guest_main!(main);
 
 async fn main(environment: &'static Environment) {
-    machine::interrupt::install(environment.interrupt_controller);
     let peer = number(environment, "peer").map(DomId);
     let grants = number(environment, "grants").unwrap_or(0);
     match (environment.argument("role"), peer) {

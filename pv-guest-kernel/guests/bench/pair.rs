@@ -10,8 +10,9 @@ use pv_guest_kernel::grant::{Access, GrantError, Mapping};
 use pv_guest_kernel::hypercall::{event_channel, sched};
 use pv_guest_kernel::time;
 
+use crate::inbox::Inbox;
 use crate::machine::grant::Remapping;
-use crate::machine::interrupt;
+use crate::machine::interrupt::{self, Handler};
 use crate::partner::{self, ORDER, Order, SPARE, Task};
 use crate::report::{Failure, Report};
 
@@ -55,19 +56,22 @@ impl Pair {
     /// The partner cannot be told what to do.
     pub async fn rows(self, report: &Report) -> Result<(), Failure> {
         let port = self.channel.port();
-        interrupt::watch(port);
+        let inbox = Inbox::of(port)?;
+        let handler = Handler::install();
         self.order.give(Task::Answer);
         report
             .row("ping-pong", |ruler| {
-                let seen = interrupt::count();
+                let seen = interrupt::last();
                 let (ticks, sent) = ruler.time(|| {
                     let sent = event_channel::send(port);
-                    interrupt::sleep_past(seen);
+                    handler.sleep_past(seen);
+                    inbox.clear();
                     sent
                 });
                 sent.map(|()| ticks).map_err(Failure::from)
             })
             .await;
+        drop(handler);
 
         // On two CPUs both would spin, under the ruler for ever.
         if report.wants(YIELD) {

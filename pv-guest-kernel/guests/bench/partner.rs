@@ -15,7 +15,8 @@ use pv_guest_kernel::hypercall::{event_channel, sched};
 use pv_guest_kernel::println;
 use pv_guest_kernel::shared::SharedPage;
 
-use crate::machine::interrupt;
+use crate::inbox::Inbox;
+use crate::machine::interrupt::{self, Handler};
 
 /// The page that says what to do: the partner's first grant.
 pub const ORDER: GrantRef = GrantRef(RESERVED_ENTRIES);
@@ -76,11 +77,13 @@ fn obey(peer: DomId, count: u32) -> Result<(), Errno> {
     let order = Order(order);
     // Last: whoever finds the port finds the grants, too.
     let channel = Channel::alloc_unbound(peer)?;
-    interrupt::watch(channel.port());
-    let mut seen = 0;
+    let inbox = Inbox::of(channel.port())?;
+    let handler = Handler::install();
     loop {
-        interrupt::sleep_past(seen);
-        seen = interrupt::count();
+        let seen = interrupt::last();
+        handler.sleep_past(seen);
+        // Before the answer: the next event then interrupts.
+        inbox.clear();
         if order.is(Task::Answer) {
             event_channel::send(channel.port())?;
         } else if order.is(Task::Leave) {

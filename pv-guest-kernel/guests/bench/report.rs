@@ -7,7 +7,7 @@ use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::{println, time};
 use thiserror::Error;
 
-use crate::machine::interrupt;
+use crate::machine::interrupt::Handler;
 use crate::ruler::Ruler;
 
 /// How often each operation is done if nothing else is said.
@@ -68,7 +68,7 @@ impl Report {
         }
         time::sleep(PAUSE).await;
         // One that waits for the CPU is dearer to the monitor, whatever is measured.
-        interrupt::drain();
+        Handler::install().drain();
         match self.take(samples, &mut sample) {
             Ok(mut ticks) => print(name, &mut ticks),
             Err(failure) => println!("bench: {name} failed: {failure}"),

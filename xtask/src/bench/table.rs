@@ -59,7 +59,8 @@ pub fn show(measured: &[Measured]) -> String {
         ];
         if let (Some(theirs), Some(ratio)) = (&one.theirs, one.ratio()) {
             row.push(number(theirs.median));
-            row.push(Cell::new(format!("{ratio:.1}")).set_alignment(CellAlignment::Right));
+            let digits = if ratio < 100.0 { 1 } else { 0 };
+            row.push(Cell::new(format!("{ratio:.digits$}")).set_alignment(CellAlignment::Right));
         }
         table.add_row(row);
     }
@@ -107,7 +108,7 @@ fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

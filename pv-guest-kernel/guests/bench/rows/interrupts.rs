@@ -2,7 +2,8 @@
 
 use pv_guest_kernel::device_tree::InterruptController;
 
-use crate::machine::{counter, interrupt, register};
+use crate::machine::interrupt::{self, Handler};
+use crate::machine::{counter, register};
 use crate::report::{Failure, Report};
 
 /// GICD_TYPER, from the distributor's start.
@@ -13,38 +14,41 @@ const SLEEP: u64 = 100_000;
 
 /// Measures them.
 pub async fn rows(report: &Report, controller: InterruptController) {
+    interrupt::enable_software_generated(controller);
+    let handler = Handler::install();
     report
         .row("self-sgi", |ruler| {
-            let seen = interrupt::count();
-            interrupt::unmask();
+            let seen = interrupt::last();
+            handler.unmask();
             let (ticks, ()) = ruler.time(|| {
                 interrupt::send_to_self();
-                interrupt::spin_past(seen);
+                handler.spin_past(seen);
             });
-            interrupt::mask();
+            handler.mask();
             Ok(ticks)
         })
         .await;
     report
         .row("timer-running", |_| {
-            let seen = interrupt::count();
-            interrupt::unmask();
+            let seen = interrupt::last();
+            handler.unmask();
             let deadline = counter::now() + SPIN;
             interrupt::arm_timer(deadline);
-            interrupt::spin_past(seen);
-            interrupt::mask();
+            handler.spin_past(seen);
+            handler.mask();
             since(deadline)
         })
         .await;
     report
         .row("timer-wfi", |_| {
-            let seen = interrupt::count();
+            let seen = interrupt::last();
             let deadline = counter::now() + SLEEP;
             interrupt::arm_timer(deadline);
-            interrupt::sleep_past(seen);
+            handler.sleep_past(seen);
             since(deadline)
         })
         .await;
+    drop(handler);
     let typer = controller.distributor + GICD_TYPER;
     report
         .row("gicd-typer", |ruler| {
@@ -62,6 +66,7 @@ pub async fn rows(report: &Report, controller: InterruptController) {
 
 /// Ticks from the timer's expiry to the handler.
 fn since(deadline: u64) -> Result<u64, Failure> {
-    let ticks = interrupt::entered().checked_sub(deadline);
+    interrupt::disarm_timer();
+    let ticks = interrupt::last().checked_sub(deadline);
     ticks.ok_or(Failure::Wrong("another interrupt came first"))
 }
