@@ -107,7 +107,9 @@ fn nothing_is_left_for_later() {
 #[test]
 fn assembly_is_short() {
     const LIMIT: usize = 400;
-    let total: usize = sources().iter().map(assembly::lines).sum();
+    // The rules themselves have some to try them on.
+    let sources = sources().into_iter().filter(|source| !source.path.starts_with("tests/"));
+    let total: usize = sources.map(|source| assembly::lines(&source)).sum();
     assert!(total > 0, "no assembly found: this test does not see it");
     assert!(total < LIMIT, "{total} lines of assembly, {LIMIT} are the limit");
 }

@@ -214,10 +214,9 @@ const fn bit(level: Level) -> u8 {
 }
 
 #[cfg(test)]
-mod model;
-
-#[cfg(test)]
 mod tests {
+    mod model;
+
     use super::*;
 
     #[test]

@@ -168,44 +168,24 @@ impl RamFrame {
 
 /// Bytes that `copy_blocks` moves in a round.
 #[cfg(target_os = "none")]
-const COPY_BLOCK: usize = 128;
+const COPY_BLOCK: usize = 256;
 
 #[cfg(target_os = "none")]
 // The compiler's own copy moves one register at a time, at three times the price.
 core::arch::global_asm!(
     r#"
-    .section .text.copy_blocks, "ax"
-    .global copy_blocks
-    .type copy_blocks, %function
+    .section .text.blocks, "ax"
+    .global copy_blocks, zero_blocks
 copy_blocks:                            // x0: to, x1: from, x2: bytes
-    ldp x3, x4, [x1], #128
-    ldp x5, x6, [x1, #-112]
-    ldp x7, x8, [x1, #-96]
-    ldp x9, x10, [x1, #-80]
-    ldp x11, x12, [x1, #-64]
-    ldp x13, x14, [x1, #-48]
-    ldp x15, x16, [x1, #-32]
-    ldp x17, x18, [x1, #-16]
-    stp x3, x4, [x0], #128
-    stp x5, x6, [x0, #-112]
-    stp x7, x8, [x0, #-96]
-    stp x9, x10, [x0, #-80]
-    stp x11, x12, [x0, #-64]
-    stp x13, x14, [x0, #-48]
-    stp x15, x16, [x0, #-32]
-    stp x17, x18, [x0, #-16]
-    subs x2, x2, #128
+    .irp offset, 0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240
+    ldp x3, x4, [x1, #\offset]
+    stp x3, x4, [x0, #\offset]
+    .endr
+    add x0, x0, #256
+    add x1, x1, #256
+    subs x2, x2, #256
     b.ne copy_blocks
     ret
-    "#
-);
-
-#[cfg(target_os = "none")]
-core::arch::global_asm!(
-    r#"
-    .section .text.zero_blocks, "ax"
-    .global zero_blocks
-    .type zero_blocks, %function
 zero_blocks:                            // x0: start, x1: bytes, x2: bytes that DC ZVA zeroes
     .rept 8
     dc zva, x0

@@ -3,12 +3,12 @@
 
 use abi::{DomId, VcpuId};
 use core::cell::UnsafeCell;
-use loom::cell::UnsafeCell as Watched;
+use loom::cell::UnsafeCell as WatchedUnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU32, Ordering};
 use loom::thread;
 
-use super::{Level, Lock, TicketWord};
+use super::super::{Level, Lock, TicketWord};
 use crate::allocator::scheduler::{CpuSet, Scheduler};
 use crate::types::{CpuId, Ticks, VcpuKey};
 
@@ -49,8 +49,8 @@ fn lock<T>(first_ticket: u16, value: T) -> Arc<Lock<T, ModelTickets>> {
 /// does not see what the other wrote.
 fn both_count(first_ticket: u16) {
     loom::model(move || {
-        let lock = lock(first_ticket, Watched::new(0));
-        let count = |lock: &Lock<Watched<u32>, ModelTickets>| {
+        let lock = lock(first_ticket, WatchedUnsafeCell::new(0));
+        let count = |lock: &Lock<WatchedUnsafeCell<u32>, ModelTickets>| {
             // SAFETY: whoever holds the lock is alone, which is what loom checks here.
             lock.lock().with_mut(|value| unsafe { *value += 1 });
         };
@@ -79,7 +79,7 @@ fn tickets_wrap() {
 #[test]
 fn a_place_in_the_queue_is_kept() {
     loom::model(|| {
-        let lock = lock(0, Watched::new(0));
+        let lock = lock(0, WatchedUnsafeCell::new(0));
         let other = thread::spawn({
             let lock = Arc::clone(&lock);
             move || match lock.queue() {
@@ -98,7 +98,7 @@ fn a_place_in_the_queue_is_kept() {
 /// A vCPU that may run on two CPUs, with its registers where its last CPU left them.
 struct World {
     scheduler: Lock<Box<Scheduler>, ModelTickets>,
-    registers: Watched<u32>,
+    registers: WatchedUnsafeCell<u32>,
 }
 
 const MOVED: VcpuKey = VcpuKey { domain: DomId(0), vcpu: VcpuId(0) };
@@ -123,7 +123,7 @@ impl World {
         let scheduler = UnsafeCell::new(scheduler.join().expect("it is made"));
         let tickets = ModelTickets(AtomicU32::new(0));
         let scheduler = Lock { tickets, level: Level::Monitor, value: scheduler };
-        Arc::new(World { scheduler, registers: Watched::new(1) })
+        Arc::new(World { scheduler, registers: WatchedUnsafeCell::new(1) })
     }
 
     /// What a CPU does when it decides anew: as `reschedule` does, it saves the registers of the
