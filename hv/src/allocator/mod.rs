@@ -34,7 +34,7 @@ use self::scheduler::{CpuSet, Scheduler};
 pub use self::lifecycle::{CreateError, Progress};
 
 /// The most domains at a time, dead ones that still have frames included.
-pub const MAX_DOMAINS: usize = 64;
+pub const MAX_DOMAINS: usize = 256;
 
 /// Where a domain stands in every table of domains.
 #[inline]

@@ -28,7 +28,7 @@ pub fn init_cpu() {
     aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
 }
 
-/// No guest yet: VMID 0 and no table.
+/// No guest yet: no table.
 fn init_identity() {
     write_register!("vttbr_el2", 0);
     VPIDR_EL2.set(MIDR_EL1.get());

@@ -112,9 +112,11 @@ impl Stage2 {
         Ok(Stage2 { roots, owner, highest: None, dismantled: 0 })
     }
 
-    /// The value of VTTBR_EL2: the tables' address and the VMID, which is the domain's slot + 1.
+    /// The value of VTTBR_EL2: the tables' address and the VMID, which is the domain's slot:
+    /// one of 256, as many as every CPU has.
     pub fn vttbr(&self) -> u64 {
-        let vmid = super::slot(self.owner) as u64 + 1;
+        const { assert!(super::MAX_DOMAINS <= 256, "a VMID may have 8 bits only") };
+        let vmid = super::slot(self.owner) as u64;
         self.roots[0].mfn().address() | (vmid << 48)
     }
 

@@ -151,7 +151,7 @@ fn descriptors_are_what_the_architecture_says() {
 #[test]
 fn vttbr_names_the_tables_and_the_slot() {
     with_stage2(|_, stage2| {
-        assert_eq!(stage2.vttbr() >> 48, 4);
+        assert_eq!(stage2.vttbr() >> 48, 3);
         assert_eq!(stage2.vttbr() % 8192, 0, "concatenated tables are aligned to their size");
     });
 }
