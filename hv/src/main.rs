@@ -4,7 +4,6 @@
 #![no_main]
 
 use hv::allocator::Monitor;
-use hv::allocator::frame::FramePool;
 use hv::allocator::ram::RamRange;
 use hv::allocator::scheduler::SLICE_MILLISECONDS;
 use hv::dispatcher::{self, KICK, OwnInterrupts};
@@ -45,10 +44,9 @@ extern "C" fn monitor_main(dtb: u64) -> ! {
 
 /// Takes stock of RAM and builds dom0.
 fn prepare(machine: &Machine, monitor: &mut Monitor) {
-    let Some(frames) = FramePool::new(&mut free_ranges(machine)) else {
+    if monitor.frames.fill(&mut free_ranges(machine)).is_none() {
         panic!("no RAM is left for domains: give the machine more");
-    };
-    monitor.frames = frames;
+    }
     monitor.scheduler.start_cpu(percpu::this_cpu(), slice());
     if let Err(error) = dom0::build(monitor, machine) {
         panic!("{error}");

@@ -31,7 +31,9 @@ pub(crate) fn ram(frames: usize) -> RamRange {
 
 /// A pool of that many frames, table included.
 pub(crate) fn pool(frames: usize) -> FramePool {
-    FramePool::new(&mut [ram(frames)]).expect("RAM")
+    let mut pool = FramePool::empty();
+    pool.fill(&mut [ram(frames)]).expect("RAM");
+    pool
 }
 
 /// A monitor with that many frames.

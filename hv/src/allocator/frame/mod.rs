@@ -84,21 +84,21 @@ impl FramePool {
         }
     }
 
-    /// A pool of the given ranges, which must not overlap. The frame table is taken from the
-    /// largest; `None` if there is no RAM or too little.
-    pub fn new(ranges: &mut [RamRange]) -> Option<FramePool> {
+    /// Takes the ranges, which must not overlap, into an empty pool: in place, for it is too large
+    /// for a stack. The frame table is taken from the largest; `None` if there is no RAM or too
+    /// little.
+    pub fn fill(&mut self, ranges: &mut [RamRange]) -> Option<()> {
         let first = ranges.iter().map(|range| range.mfns().start).min()?;
         let end = ranges.iter().map(|range| range.mfns().end).max()?;
-        let base = first & !((1 << MAX_ORDER) - 1);
-        let len = usize::try_from(u32::try_from(end.checked_sub(base)?).ok()?).ok()?;
+        self.base = first & !((1 << MAX_ORDER) - 1);
+        let len = usize::try_from(u32::try_from(end.checked_sub(self.base)?).ok()?).ok()?;
         let largest =
             ranges.iter_mut().max_by_key(|range| range.mfns().end - range.mfns().start)?;
-        let table = Table(largest.carve(len, Entry::ABSENT)?);
-        let mut pool = FramePool { base, table, ..FramePool::empty() };
+        self.table = Table(largest.carve(len, Entry::ABSENT)?);
         for range in ranges {
-            pool.add(range);
+            self.add(range);
         }
-        Some(pool)
+        Some(())
     }
 
     /// Adds frames that were in use during boot (the modules). Frames outside the span of the

@@ -271,7 +271,8 @@ fn frames_of_other_ranges_and_of_none_are_absent() {
     let [low, high] = unsafe {
         [RamRange::new(Mfn(first.start), Mfn(end - 10)), RamRange::new(Mfn(end - 5), Mfn(end))]
     };
-    let mut pool = FramePool::new(&mut [low, high]).unwrap();
+    let mut pool = FramePool::empty();
+    pool.fill(&mut [low, high]).unwrap();
     let table = pool.table.0.len().div_ceil(abi::PAGE_SIZE / size_of::<Entry>()) as u64;
     assert_eq!(pool.total(), 995 - table);
     assert_eq!(pool.kind(Mfn(end - 7)), Kind::Absent);
