@@ -72,6 +72,8 @@ errnos! {
     ENOSYS = 38, "function not implemented";
     /// Not empty.
     ENOTEMPTY = 39, "not empty";
+    /// There is none.
+    ENODATA = 61, "no data available";
     /// A value too large for its field.
     EOVERFLOW = 75, "value too large";
     /// Known, but not supported here.

@@ -27,6 +27,8 @@ numbers! {
         ConsolePfn = 17,
         /// Port of the console's ring.
         ConsoleEvtchn = 18,
+        /// Frame of the ring on which a debugger listens (toolstack only).
+        MonitorRingPfn = 28,
     }
 }
 

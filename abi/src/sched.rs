@@ -17,6 +17,10 @@ numbers! {
         Poll = 3,
         /// [`RemoteShutdown`]
         RemoteShutdown = 4,
+        /// [`Shutdown`]: only notes the reason, for whoever stops the domain later.
+        ShutdownCode = 5,
+        /// [`Watchdog`]
+        Watchdog = 6,
     }
 }
 
@@ -38,7 +42,7 @@ numbers! {
     }
 }
 
-/// Argument of [`Command::Shutdown`].
+/// Argument of [`Command::Shutdown`] and [`Command::ShutdownCode`].
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Shutdown {
@@ -77,3 +81,18 @@ pub struct RemoteShutdown {
     pub reason: u32,
 }
 layout!(RemoteShutdown, 8, reason @ 4);
+
+/// Sets, winds up again or stops one of the domain's watchdogs. One that runs out stops the domain
+/// with [`ShutdownReason::Watchdog`].
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Watchdog {
+    /// Which, from 1; zero: a free one, whose number is returned.
+    pub id: u32,
+    /// Seconds from now; zero stops it (unless it is new).
+    pub timeout: u32,
+}
+layout!(Watchdog, 8, timeout @ 4);
+
+/// Watchdogs that a domain has.
+pub const WATCHDOGS: usize = 2;

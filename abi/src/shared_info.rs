@@ -87,6 +87,12 @@ pub struct RunstateInfo {
 }
 layout!(RunstateInfo, 48, entry_time @ 8, time @ 16);
 
+impl RunstateInfo {
+    /// Set in `entry_time` while the monitor writes the record (`XEN_RUNSTATE_UPDATE`), if the
+    /// guest asked for it.
+    pub const UPDATE: u64 = 1 << 63;
+}
+
 crate::numbers! {
     /// What a vCPU is doing.
     pub enum Runstate: u32 {

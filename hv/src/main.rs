@@ -64,6 +64,7 @@ fn start(machine: &'static Machine) -> ! {
         uart: machine.uart.interrupt,
     };
     dispatcher::set_own_interrupts(interrupts);
+    dispatcher::set_command_line(machine.bootargs);
     enable_interrupts();
     if let Err(error) = gic::enable_spi(machine.uart.interrupt, percpu::this_cpu()) {
         log::error!("the console has no input: {error}");

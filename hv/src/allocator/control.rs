@@ -27,6 +27,8 @@ impl Monitor {
         // On a CPU it can still be only if it has just stopped there.
         self.scheduler.start(key, now).map_err(|_| Errno::EAGAIN)?;
         vcpu.online = true;
+        vcpu.interrupts.power_up();
+        self.repeat_upcall(key);
         if !runnable {
             self.pause_vcpu(key, now);
         }
@@ -96,7 +98,9 @@ impl Monitor {
         if domain.shutdown.is_some() {
             return;
         }
-        domain.shutdown = Some(reason);
+        // What the domain itself said first counts.
+        domain.shutdown = Some(*domain.shutdown_code.get_or_insert(reason));
+        self.watchdogs.forget(id);
         self.follow_runnable(id);
         self.raise_virq(DomId::DOM0, Virq::DomExc);
     }

@@ -57,6 +57,7 @@ pub struct Parameters {
     store_evtchn: u64,
     console_pfn: u64,
     console_evtchn: u64,
+    monitor_ring_pfn: u64,
 }
 
 impl Parameters {
@@ -68,6 +69,7 @@ impl Parameters {
             hvm::Index::StoreEvtchn => self.store_evtchn,
             hvm::Index::ConsolePfn => self.console_pfn,
             hvm::Index::ConsoleEvtchn => self.console_evtchn,
+            hvm::Index::MonitorRingPfn => self.monitor_ring_pfn,
         }
     }
 
@@ -80,6 +82,7 @@ impl Parameters {
             hvm::Index::StoreEvtchn => &mut self.store_evtchn,
             hvm::Index::ConsolePfn => &mut self.console_pfn,
             hvm::Index::ConsoleEvtchn => &mut self.console_evtchn,
+            hvm::Index::MonitorRingPfn => &mut self.monitor_ring_pfn,
         };
         *parameter = value;
         true
@@ -113,6 +116,10 @@ pub struct Domain {
     pub paused: bool,
     /// Why it stopped, if it did.
     pub shutdown: Option<ShutdownReason>,
+    /// Why it will have stopped once it does, if it has said so before (`SCHEDOP_shutdown_code`).
+    pub shutdown_code: Option<ShutdownReason>,
+    /// Whether it wants to see when a run-state record is being written.
+    pub runstate_update_flag: bool,
     /// How far its destruction has come, if it has begun.
     pub(super) teardown: Option<Teardown>,
     /// What it may still write to the log.
@@ -147,6 +154,8 @@ impl Domain {
             parameters: Parameters::default(),
             paused: true,
             shutdown: None,
+            shutdown_code: None,
+            runstate_update_flag: false,
             teardown: None,
             log_budget: LogBudget::new(),
             interrupts: DomainInterrupts::new(),

@@ -109,6 +109,11 @@ impl VcpuInterrupts {
         self.waits_for_room = true;
         registers.notify_when_drained(true);
     }
+
+    /// The vCPU starts with empty list registers. What its redistributor knows stays.
+    pub fn power_up(&mut self) {
+        self.waits_for_room = false;
+    }
 }
 
 impl Default for VcpuInterrupts {

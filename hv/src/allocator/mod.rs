@@ -24,12 +24,14 @@ pub mod stage2;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod vcpu;
+pub mod watchdog;
 
 use abi::DomId;
 
 use self::domain::DomainTable;
 use self::frame::FramePool;
 use self::scheduler::{CpuSet, Scheduler};
+use self::watchdog::Watchdogs;
 
 pub use self::lifecycle::{CreateError, Progress};
 
@@ -53,6 +55,8 @@ pub struct Monitor {
     pub domains: DomainTable,
     /// Who runs where, and when.
     pub scheduler: Scheduler,
+    /// What stops domains that do not answer any more.
+    pub watchdogs: Watchdogs,
     /// RAM.
     pub frames: FramePool,
 }
@@ -64,6 +68,7 @@ impl Monitor {
             kicks: CpuSet::EMPTY,
             domains: DomainTable::new(),
             scheduler: Scheduler::new(),
+            watchdogs: Watchdogs::new(),
             frames: FramePool::empty(),
         }
     }

@@ -14,8 +14,10 @@ const CHUNK: usize = 128;
 /// `console_io(command, length, buffer)`
 pub fn console_io(call: &mut Call<'_>) -> Outcome {
     let [command, length, buffer, ..] = *call.args;
+    // The length is 32 bits long.
+    let length = length as u32;
     match Command::from_raw(command) {
-        Some(Command::Write) => write(call, length, GuestVa(buffer)),
+        Some(Command::Write) => write(call, length.into(), GuestVa(buffer)),
         Some(Command::Read) => read(call, length, GuestVa(buffer)).into(),
         None => Errno::ENOSYS.into(),
     }
@@ -57,12 +59,25 @@ fn write_chunk(call: &mut Call<'_>, from: GuestVa, size: usize) -> Result<(), Er
     Ok(())
 }
 
-fn read(call: &mut Call<'_>, length: u64, buffer: GuestVa) -> Result<u64, Errno> {
+/// Copies out what has been typed and fits. A count beyond what the answer can say is refused.
+fn read(call: &mut Call<'_>, length: u32, buffer: GuestVa) -> Result<u64, Errno> {
     call.privileged()?;
-    let mut chunk = [0; CHUNK];
-    let size = length.min(CHUNK as u64) as usize;
-    let count = uart::console_read(chunk.get_mut(..size).ok_or(Errno::EINVAL)?);
-    let received = chunk.get(..count).ok_or(Errno::EINVAL)?;
-    guest::write_bytes(call.monitor, buffer, received)?;
-    Ok(count as u64)
+    if i32::try_from(length).is_err() {
+        return Err(Errno::E2BIG);
+    }
+    let length = u64::from(length);
+    let mut done = 0;
+    // As long as the monitor has characters, which are few.
+    while done < length {
+        let mut chunk = [0; CHUNK];
+        let size = (length - done).min(CHUNK as u64) as usize;
+        let count = uart::console_read(chunk.get_mut(..size).ok_or(Errno::EINVAL)?);
+        let received = chunk.get(..count).ok_or(Errno::EINVAL)?;
+        guest::write_bytes(call.monitor, GuestVa(buffer.0.wrapping_add(done)), received)?;
+        done += count as u64;
+        if count < size {
+            break;
+        }
+    }
+    Ok(done)
 }

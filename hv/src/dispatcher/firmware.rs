@@ -60,11 +60,12 @@ fn call(context: &mut Context) -> Resume {
     Resume::Guest
 }
 
-/// The vCPU of a domain with this affinity, and whether it is online.
+/// The vCPU of a domain with this affinity, and whether it is on: it is, too, as long as it has not
+/// left its CPU.
 fn vcpu_with_affinity(monitor: &Monitor, domain: DomId, affinity: u64) -> Option<(VcpuKey, bool)> {
     let vcpu = VcpuId(u32::try_from(affinity).ok()?);
     let vcpu = monitor.domains.get(domain)?.vcpu(vcpu)?;
-    Some((vcpu.key, vcpu.online))
+    Some((vcpu.key, vcpu.online || monitor.scheduler.running_on(vcpu.key).is_some()))
 }
 
 fn affinity_info(domain: DomId, target: u64) -> u64 {

@@ -6,8 +6,9 @@
 use abi::DomId;
 use abi::device_tree::VIRTUAL_TIMER_PPI;
 use abi::event::Virq;
+use abi::sched::ShutdownReason;
 
-use super::{KICK, OwnInterrupts, exit, monitor, settle};
+use super::{KICK, OwnInterrupts, exit, monitor, sched, settle};
 use crate::allocator::Monitor;
 use crate::machine::context::Context;
 use crate::machine::gic::{self, Intid};
@@ -58,6 +59,9 @@ fn handle(monitor: &mut Monitor, cpu: CpuId, own: &OwnInterrupts, intid: Intid) 
     if intid == own.timer {
         gic::end_and_deactivate(intid);
         timer::set_deadline(None);
+        while let Some(domain) = monitor.watchdogs.expired(timer::now()) {
+            sched::stop_domain(monitor, domain, ShutdownReason::Watchdog);
+        }
         // A vCPU whose virtual timer is due takes that interrupt as soon as it runs again.
         while let Some(key) = monitor.scheduler.expired(cpu, timer::now()) {
             monitor.expire_vcpu(key);

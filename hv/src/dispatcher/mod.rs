@@ -36,6 +36,7 @@ use crate::machine::percpu;
 #[cfg(target_os = "none")]
 pub use schedule::enter_first;
 pub use schedule::start_vcpu;
+pub use version::set_command_line;
 
 /// Everything that the monitor knows, under its one lock.
 static MONITOR: Lock<Monitor> = Lock::new(Level::Monitor, Monitor::new());

@@ -1,14 +1,19 @@
 //! `sched_op`: giving up the CPU, for a moment or for ever.
 
-use abi::sched::{Command, POLL_MAX_PORTS, Poll, RemoteShutdown, Shutdown, ShutdownReason};
+use abi::sched::{
+    Command, POLL_MAX_PORTS, Poll, RemoteShutdown, Shutdown, ShutdownReason, Watchdog,
+};
 use abi::{DomId, Errno, Port};
 
 use super::call::{Call, Outcome};
 use crate::allocator::Monitor;
 use crate::allocator::vcpu::Polling;
 use crate::guest;
-use crate::machine::{percpu, power, timer};
-use crate::types::GuestVa;
+use crate::machine::{context, list_register, percpu, power, timer};
+use crate::types::{GuestVa, Ticks, VcpuKey};
+
+/// PSTATE.I: interrupts are masked.
+const PSTATE_IRQ_MASKED: u64 = 1 << 7;
 
 /// `sched_op(command, argument)`
 pub fn sched_op(call: &mut Call<'_>) -> Outcome {
@@ -22,15 +27,40 @@ pub fn sched_op(call: &mut Call<'_>) -> Outcome {
             call.monitor.scheduler.yield_slice(percpu::this_cpu());
             Outcome::Reschedule(0)
         }
-        Some(Command::Block) => {
-            call.monitor.block_vcpu(call.caller, None);
-            Outcome::Reschedule(0)
-        }
+        Some(Command::Block) => block(call),
         Some(Command::Shutdown) => shutdown(call, argument),
         Some(Command::Poll) => poll(call, argument).unwrap_or_else(Outcome::from),
         Some(Command::RemoteShutdown) => remote_shutdown(call, argument).into(),
+        Some(Command::ShutdownCode) => shutdown_code(call, argument).into(),
+        Some(Command::Watchdog) => watchdog(call, argument).unwrap_or_else(Outcome::from),
         None => Errno::ENOSYS.into(),
     }
+}
+
+/// Unmasks interrupts and sleeps until one comes. Xen unmasks, too: the caller shall not have to
+/// do it before, when the interrupt could come between the two.
+fn block(call: &mut Call<'_>) -> Outcome {
+    context::set_spsr(context::spsr() & !PSTATE_IRQ_MASKED);
+    if interrupt_waits(call.monitor, call.caller) {
+        return Outcome::Return(0);
+    }
+    sleep(call, None)
+}
+
+/// Whether an interrupt waits for the calling vCPU, masked or not.
+fn interrupt_waits(monitor: &mut Monitor, caller: VcpuKey) -> bool {
+    monitor.fill_list_registers(caller);
+    list_register::any_pending()
+}
+
+/// Puts the caller to sleep until something wakes it, be it its virtual timer, or until `deadline`.
+fn sleep(call: &mut Call<'_>, deadline: Option<Ticks>) -> Outcome {
+    let due = |at: Option<Ticks>| at.is_some_and(|at| at <= timer::now());
+    if due(deadline) || due(timer::virtual_timer::deadline()) {
+        return Outcome::Return(0);
+    }
+    call.monitor.block_vcpu(call.caller, deadline);
+    Outcome::Reschedule(0)
 }
 
 fn shutdown(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
@@ -55,7 +85,7 @@ pub(super) fn stop_domain(monitor: &mut Monitor, domain: DomId, reason: Shutdown
 
 fn stop_machine(reason: ShutdownReason) -> ! {
     match reason {
-        ShutdownReason::Reboot => power::system_reset(),
+        ShutdownReason::Reboot | ShutdownReason::Watchdog => power::system_reset(),
         ShutdownReason::Crash => panic!("dom0 crashed; its own message stands above"),
         _ => {
             log::info!("dom0 has shut down ({reason:?}): powering off");
@@ -89,15 +119,44 @@ fn poll(call: &mut Call<'_>, argument: GuestVa) -> Result<Outcome, Errno> {
             polling = Polling::Port(port);
         }
     }
+    // Who takes interrupts shall take one that waits.
+    let unmasked = context::spsr() & PSTATE_IRQ_MASKED == 0;
+    if unmasked && interrupt_waits(call.monitor, call.caller) {
+        return Ok(Outcome::Return(0));
+    }
     let deadline = match poll.timeout {
         0 => None,
         // A guest's system time is the system counter: its virtual offset is zero.
         nanoseconds => Some(timer::from_nanoseconds(nanoseconds)),
     };
-    if deadline.is_some_and(|deadline| deadline <= timer::now()) {
-        return Ok(Outcome::Return(0));
+    let outcome = sleep(call, deadline);
+    if let Outcome::Reschedule(_) = outcome {
+        call.monitor.set_polling(call.caller, polling);
     }
-    call.monitor.set_polling(call.caller, polling);
-    call.monitor.block_vcpu(call.caller, deadline);
-    Ok(Outcome::Reschedule(0))
+    Ok(outcome)
+}
+
+/// Notes why the caller's domain will have stopped, once it does. The first word counts.
+fn shutdown_code(call: &mut Call<'_>, argument: GuestVa) -> Result<u64, Errno> {
+    let shutdown: Shutdown = guest::read(call.monitor, argument)?;
+    let reason = ShutdownReason::from_raw(shutdown.reason).ok_or(Errno::EINVAL)?;
+    call.domain()?.shutdown_code.get_or_insert(reason);
+    Ok(0)
+}
+
+/// Sets, winds up or stops a watchdog of the caller's domain.
+fn watchdog(call: &mut Call<'_>, argument: GuestVa) -> Result<Outcome, Errno> {
+    const NANOSECONDS: u64 = 1_000_000_000;
+    let Watchdog { id, timeout } = guest::read(call.monitor, argument)?;
+    let ticks = timer::from_nanoseconds(u64::from(timeout) * NANOSECONDS);
+    let at = Ticks(timer::now().0.saturating_add(ticks.0));
+    let domain = call.caller.domain;
+    let watchdogs = &mut call.monitor.watchdogs;
+    let number = match (id, timeout) {
+        (0, _) => watchdogs.set_new(domain, at)?,
+        (_, 0) => watchdogs.set(domain, id, None).map(|()| 0)?,
+        _ => watchdogs.set(domain, id, Some(at)).map(|()| 0)?,
+    };
+    // This CPU sets its timer for it when it decides what to run.
+    Ok(Outcome::Reschedule(number.into()))
 }

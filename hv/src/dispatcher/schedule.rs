@@ -4,12 +4,10 @@
 
 use abi::Errno;
 use abi::device_tree::VIRTUAL_TIMER_PPI;
-use abi::shared_info::RunstateInfo;
-use zerocopy::IntoBytes;
 
+use super::vcpu::publish_runstate;
 use super::{interrupt, monitor, settle};
 use crate::allocator::Monitor;
-use crate::guest;
 #[cfg(target_os = "none")]
 use crate::machine::context;
 use crate::machine::context::{Context, IdentityState};
@@ -30,6 +28,7 @@ extern "C" fn reschedule(context: &mut Context) -> *mut Context {
     if next == Some(percpu::running()) {
         return resume(&mut monitor, context);
     }
+    publish_runstate(&monitor, percpu::running());
     percpu::set_running(VcpuKey::NONE);
     run(monitor, cpu, next)
 }
@@ -48,8 +47,9 @@ pub fn enter_first() -> ! {
 /// Decides what runs on this CPU, and when it must decide again.
 fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
     let decision = monitor.scheduler.pick(cpu, timer::now());
-    timer::set_deadline(decision.preempt_at);
     monitor.kicks.extend(decision.kick);
+    let watchdog = monitor.watchdogs.next();
+    timer::set_deadline(decision.preempt_at.into_iter().chain(watchdog).min());
     decision.run
 }
 
@@ -92,12 +92,7 @@ fn enter(monitor: &mut Monitor, cpu: CpuId, key: VcpuKey) -> Option<*mut Context
     }
     let vcpu = monitor.domains.get(key.domain)?.vcpu(key.vcpu)?;
     let context = vcpu.context.pointer().cast::<Context>();
-    let runstate_area = vcpu.runstate_area;
-    if let Some(area) = runstate_area {
-        let info = runstate(monitor, key);
-        // A guest that unmaps its own record goes without.
-        let _ = guest::write_bytes(monitor, area, info.as_bytes());
-    }
+    publish_runstate(monitor, key);
     Some(resume(monitor, context))
 }
 
@@ -135,17 +130,6 @@ fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<()> {
     unsafe { (*context).switch_in() };
     percpu::set_resident(key, !domain.maps_devices);
     Some(())
-}
-
-/// How a vCPU has spent its time, as it may read it.
-pub(super) fn runstate(monitor: &Monitor, key: VcpuKey) -> RunstateInfo {
-    let Some(times) = monitor.scheduler.times(key) else { return RunstateInfo::default() };
-    RunstateInfo {
-        state: times.state.raw(),
-        padding: 0,
-        entry_time: timer::to_nanoseconds(times.since),
-        time: times.total.map(timer::to_nanoseconds),
-    }
 }
 
 /// Brings an offline vCPU online, at `pc` with `x0`, in the state in which Xen starts one.

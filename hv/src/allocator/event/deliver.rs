@@ -140,6 +140,12 @@ impl Monitor {
         self.tell(key, |_, info| two_level::select(info, u64::MAX));
     }
 
+    /// Interrupts a vCPU again that has an upcall coming: it has been off, and what stood in its
+    /// list registers is lost.
+    pub fn repeat_upcall(&mut self, key: VcpuKey) {
+        self.tell(key, |_, info| two_level::repeat(info));
+    }
+
     /// Notes what a vCPU that is about to sleep in `SCHEDOP_poll` waits for. An event that becomes
     /// pending ends it and wakes the vCPU; so does the caller, with [`Polling::No`], if the vCPU
     /// wakes for another reason.

@@ -241,3 +241,40 @@ fn scribbling_on_the_shared_page_harms_only_the_scribbler() {
     assert_eq!(world.take_events(a), [a_port]);
     assert_eq!(port_mask(Port(65)), (1, 2));
 }
+
+#[test]
+fn a_vcpu_that_was_off_gets_its_upcall_again() {
+    let mut world = World::new();
+    let domain = world.domains[1];
+    let key = VcpuKey { domain, vcpu: V1 };
+    let port = world.monitor.event_bind_ipi(domain, V1).unwrap();
+    world.monitor.start_vcpu(key).unwrap();
+    assert!(!world.take_interrupt(domain, V1), "nothing was announced");
+    world.monitor.event_send(domain, port).unwrap();
+    // The interrupt was in a list register when the vCPU went off.
+    assert!(world.take_interrupt(domain, V1));
+    world.monitor.stop_vcpu(key);
+    world.monitor.start_vcpu(key).unwrap();
+    assert!(world.take_interrupt(domain, V1));
+    assert_eq!(world.scan(domain, V1), [port]);
+}
+
+#[test]
+fn a_registered_record_gets_one_upcall_and_stays() {
+    let mut world = World::new();
+    let domain = world.domains[1];
+    let key = VcpuKey { domain, vcpu: V0 };
+    let gfn = abi::Gfn(0x4_0000);
+    let mut space = world.monitor.physmap(domain).unwrap();
+    space.populate(gfn, 0).unwrap();
+    for offset in [4, 4096 - 40, u32::MAX] {
+        let refused = world.monitor.register_vcpu_info(key, gfn, offset);
+        assert_eq!(refused, Err(Errno::EINVAL), "{offset}");
+    }
+    world.monitor.register_vcpu_info(key, gfn, 64).unwrap();
+    world.monitor.replay_events(key);
+    assert!(world.take_interrupt(domain, V0), "it may have missed some");
+    assert!(!world.take_interrupt(domain, V0), "once");
+    assert_eq!(world.scan(domain, V0), []);
+    assert_eq!(world.monitor.register_vcpu_info(key, gfn, 128), Err(Errno::EBUSY));
+}

@@ -82,6 +82,14 @@ pub(super) fn clear_pending(shared: RamFrame, port: Port) {
     }
 }
 
+/// Tells a vCPU again that was told to look, and has not looked yet.
+pub(super) fn repeat(info: Option<InfoPlace>) -> Effect {
+    match info {
+        Some(info) if upcall_pending(&info).load(SeqCst) != 0 => Effect::Upcall,
+        _ => Effect::None,
+    }
+}
+
 /// Tells a vCPU to look at some words of the pending array. Without a record it is told to look at
 /// everything once it registers one.
 #[inline(always)]

@@ -131,6 +131,7 @@ impl Monitor {
 
     /// Frees a domain's records.
     fn bury(&mut self, id: DomId) {
+        self.watchdogs.forget(id);
         let Some(mut domain) = self.domains.remove(id) else { return };
         for vcpu in domain.vcpus.iter_mut().filter_map(Option::take) {
             vcpu.free(&mut self.frames).free(&mut self.frames);
