@@ -26,6 +26,7 @@ pub mod hvm;
 pub mod hypercall;
 mod ids;
 pub mod memory;
+pub mod psci;
 pub mod ring;
 pub mod sched;
 pub mod shared_info;

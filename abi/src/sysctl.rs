@@ -65,8 +65,10 @@ pub struct PhysInfo {
     pub domains: u32,
     /// Reserved.
     pub padding: u32,
+    /// Interrupts by which one physical CPU has asked another to look, since the machine started.
+    pub ipis: u64,
 }
-layout!(PhysInfo, 32, total_frames @ 8, free_frames @ 16, domains @ 24);
+layout!(PhysInfo, 40, total_frames @ 8, free_frames @ 16, domains @ 24, ipis @ 32);
 
 /// Payload of [`Command::GetDomainInfoList`].
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

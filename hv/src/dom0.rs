@@ -8,6 +8,7 @@
 
 use core::fmt;
 use core::ops::Range;
+use core::str::FromStr;
 
 use abi::device_tree::builder::{self, Platform, VirtioDevice};
 use abi::{DomId, Errno, PAGE_SIZE, VcpuId};
@@ -20,10 +21,12 @@ use crate::dispatcher::start_vcpu;
 use crate::machine::cache;
 use crate::machine::description::{Machine, Module};
 use crate::machine::memory::RamFrame;
-use crate::types::{Ipa, Mfn, VcpuKey};
+use crate::types::{Ipa, MAX_VCPUS, Mfn, VcpuKey};
 
 /// RAM of the privileged domain unless the command line says otherwise, in MiB.
 const DEFAULT_MEMORY_MIB: u64 = 128;
+/// Its vCPUs, unless the command line says otherwise.
+const DEFAULT_VCPUS: u32 = 1;
 /// Bytes kept for the device tree at the end of RAM.
 const DEVICE_TREE_SIZE: u64 = 0x1_0000;
 /// Frames beyond its RAM that it may have: none, but for what it gives up and takes back.
@@ -122,14 +125,15 @@ pub fn build(monitor: &mut Monitor, machine: &Machine) -> Result<DomId, BuildErr
     let privileged = Privileged::granted_by_dispatcher();
     let kernel = machine.kernel.as_ref().ok_or(BuildError::NoKernel)?;
     let header = image_header(kernel).ok_or(BuildError::NotAnImage)?;
-    let mib = memory_option(machine.bootargs).unwrap_or(DEFAULT_MEMORY_MIB);
+    let mib = option(machine.bootargs, "dom0_mem").unwrap_or(DEFAULT_MEMORY_MIB);
+    let vcpus = vcpus(machine.bootargs);
     let frames = mib.saturating_mul(MIB) / PAGE_SIZE as u64;
 
     let config = DomainConfig {
         privileged: true,
         direct_mapped: true,
         max_frames: frames,
-        max_vcpus: 1,
+        max_vcpus: vcpus,
         max_grant_frames: GRANT_FRAMES,
         gicd_base: Ipa(machine.gicd.start),
         gicr_base: Ipa(machine.gicr.start),
@@ -150,7 +154,8 @@ pub fn build(monitor: &mut Monitor, machine: &Machine) -> Result<DomId, BuildErr
     if let (Some(module), Some(to)) = (ramdisk, &layout.ramdisk) {
         copy_module(module, to.start);
     }
-    let tree = device_tree(machine, kernel.bootargs, &layout).ok_or(BuildError::DeviceTree)?;
+    let tree =
+        device_tree(machine, kernel.bootargs, vcpus, &layout).ok_or(BuildError::DeviceTree)?;
     copy_bytes(&tree, layout.device_tree);
     cache::clean(layout.ram.start, mib * MIB);
     cache::invalidate_instructions();
@@ -172,9 +177,21 @@ pub fn build(monitor: &mut Monitor, machine: &Machine) -> Result<DomId, BuildErr
     Ok(id)
 }
 
-/// `dom0_mem=<MiB>` on the monitor's command line.
-fn memory_option(bootargs: &str) -> Option<u64> {
-    bootargs.split_whitespace().find_map(|word| word.strip_prefix("dom0_mem=")?.parse().ok())
+/// The number in `name=<number>` on the monitor's command line.
+fn option<T: FromStr>(bootargs: &str, name: &str) -> Option<T> {
+    let options = bootargs.split_whitespace().filter_map(|word| word.split_once('='));
+    options.filter(|&(key, _)| key == name).find_map(|(_, value)| value.parse().ok())
+}
+
+/// `dom0_max_vcpus=<number>`. More than a domain can have, or none, is set right: a machine that
+/// does not boot has no prompt at which to read why.
+fn vcpus(bootargs: &str) -> u32 {
+    let wanted = option(bootargs, "dom0_max_vcpus").unwrap_or(DEFAULT_VCPUS);
+    let given = wanted.clamp(1, MAX_VCPUS as u32);
+    if given != wanted {
+        log::warn!("dom0_max_vcpus={wanted}: dom0 has {given}, a domain may have 1 to {MAX_VCPUS}");
+    }
+    given
 }
 
 /// Frames of the virtio devices' registers, each once: several devices share a page.
@@ -191,7 +208,7 @@ fn device_frames(machine: &Machine) -> impl Iterator<Item = Range<u64>> {
 }
 
 /// The domain's device tree.
-fn device_tree(machine: &Machine, bootargs: &str, layout: &Layout) -> Option<Vec<u8>> {
+fn device_tree(machine: &Machine, bootargs: &str, vcpus: u32, layout: &Layout) -> Option<Vec<u8>> {
     let virtio: Vec<VirtioDevice> = machine
         .virtio
         .iter()
@@ -204,7 +221,7 @@ fn device_tree(machine: &Machine, bootargs: &str, layout: &Layout) -> Option<Vec
         compatible: &["aurochs,dom0", "linux,dummy-virt"],
         model: "Aurochs dom0",
         memory: core::slice::from_ref(&layout.ram),
-        vcpus: 1,
+        vcpus,
         gicd: machine.gicd.clone(),
         gicr: machine.gicr.clone(),
         grant_window: grant_window(machine)?,
@@ -310,8 +327,16 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_option_is_found_among_others() {
-        assert_eq!(memory_option("console=x dom0_mem=64 loglvl=all"), Some(64));
-        assert_eq!(memory_option("dom0_memory=64"), None);
+    fn an_option_is_found_among_others() {
+        assert_eq!(option("console=x dom0_mem=64 loglvl=all", "dom0_mem"), Some(64));
+        assert_eq!(option::<u64>("dom0_memory=64", "dom0_mem"), None);
+        assert_eq!(option::<u64>("dom0_mem=lots", "dom0_mem"), None);
+    }
+
+    #[test]
+    fn dom0_has_at_least_one_vcpu_and_as_many_as_there_can_be() {
+        assert_eq!(vcpus("dom0_mem=64"), 1);
+        assert_eq!(vcpus("dom0_max_vcpus=4"), 4);
+        assert_eq!((vcpus("dom0_max_vcpus=0"), vcpus("dom0_max_vcpus=9")), (1, 8));
     }
 }

@@ -22,7 +22,7 @@ pub struct Environment {
     pub initrd: Option<&'static [u8]>,
     /// Banks of RAM, guest-physical.
     pub memory: Vec<Range<u64>>,
-    /// Virtual CPUs; this kernel uses the first.
+    /// Virtual CPUs. The first runs the kernel; see [`crate::smp`] for the others.
     pub vcpus: usize,
     /// Where grant-table frames are to be mapped.
     pub grant_window: Range<u64>,
@@ -182,7 +182,8 @@ fn registers(node: FdtNode<'_, 'static>) -> impl Iterator<Item = Range<u64>> {
     })
 }
 
-fn vcpus(tree: &Fdt<'static>) -> usize {
+/// How many vCPUs there are.
+pub(crate) fn vcpus(tree: &Fdt<'static>) -> usize {
     let is_cpu = |node: &FdtNode<'_, '_>| {
         node.property("device_type").and_then(|kind| kind.as_str()) == Some("cpu")
     };

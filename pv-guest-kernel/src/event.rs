@@ -7,15 +7,16 @@
 use alloc::vec::Vec;
 use core::cell::{OnceCell, RefCell};
 use core::mem::{offset_of, take};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::task::{Poll, Waker};
 use core::time::Duration;
 
 use abi::event::Virq;
-use abi::shared_info::{SharedInfo, VcpuInfo};
+use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
 use abi::{DomId, Errno, Port};
 
 use crate::hypercall::event_channel;
+use crate::local::StaysHome;
 use crate::machine;
 use crate::shared::SharedPage;
 
@@ -23,6 +24,7 @@ use crate::shared::SharedPage;
 #[derive(Debug)]
 pub struct Channel {
     port: Port,
+    _stays_home: StaysHome,
 }
 
 impl Channel {
@@ -67,7 +69,7 @@ impl Channel {
     pub fn adopt(port: Port) -> Result<Channel, Errno> {
         attach()?;
         with_slot(port, |slot| *slot = Slot::default());
-        Ok(Channel { port })
+        Ok(Channel { port, _stays_home: StaysHome::new() })
     }
 
     /// The local port.
@@ -130,6 +132,27 @@ crate::vcpu_local! {
     static SLOTS: RefCell<Vec<Slot>> = RefCell::new(Vec::new());
 }
 
+/// Ports that other vCPUs than this one take, by word.
+static OTHERS: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+const WORDS: usize = (abi::shared_info::TWO_LEVEL_PORTS / 64) as usize;
+
+/// Leaves a port to another vCPU. A word of ports has the ports of all vCPUs in it.
+pub(crate) fn leave_to_other_vcpu(port: Port) {
+    if let Some(PortBit { word, mask }) = PortBit::of(port) {
+        OTHERS[word].fetch_or(mask, Ordering::Relaxed);
+    }
+}
+
+/// The page that announces events, for vCPUs that cannot use [`PAGES`].
+static SHARED_INFO: spin::Once<SharedPage> = spin::Once::new();
+
+/// Takes a port that was left to the vCPU that executes this. Returns whether it was pending.
+pub(crate) fn take_port(port: Port) -> bool {
+    let (Some(page), Some(bit)) = (SHARED_INFO.get(), PortBit::of(port)) else { return false };
+    let pending = offset_of!(SharedInfo, pending) + bit.word * size_of::<u64>();
+    page.fetch_and_u64(pending, !bit.mask, Ordering::AcqRel) & bit.mask != 0
+}
+
 /// Gives the monitor its pages, once.
 ///
 /// # Errors
@@ -137,8 +160,10 @@ crate::vcpu_local! {
 pub(crate) fn attach() -> Result<(), Errno> {
     PAGES.with(|pages| {
         if pages.get().is_none() {
+            let new = machine::event_pages()?;
+            SHARED_INFO.call_once(|| new.shared_info.clone());
             // Setting it cannot fail: there is nobody else.
-            let _ = pages.set(machine::event_pages()?);
+            let _ = pages.set(new);
         }
         Ok(())
     })
@@ -198,7 +223,8 @@ impl Pages {
     fn take_word(&self, word: usize) -> u64 {
         let pending = offset_of!(SharedInfo, pending) + word * size_of::<u64>();
         let mask = offset_of!(SharedInfo, mask) + word * size_of::<u64>();
-        let masked = self.shared_info.load_u64(mask, Ordering::Relaxed);
+        let others = OTHERS[word].load(Ordering::Relaxed);
+        let masked = self.shared_info.load_u64(mask, Ordering::Relaxed) | others;
         self.shared_info.fetch_and_u64(pending, masked, Ordering::AcqRel) & !masked
     }
 }
@@ -240,7 +266,6 @@ fn read_wall_clock(page: &SharedPage) -> Option<Duration> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use abi::shared_info::PortBit;
     use proptest::prelude::*;
 
     use super::*;

@@ -11,7 +11,7 @@ use async_task::Runnable;
 
 pub use async_task::Task;
 
-use crate::{event, interrupt, machine, time};
+use crate::{event, interrupt, local, smp, time};
 
 /// What [`crate::guest_main!`] hands to the kernel.
 pub type MainFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -37,7 +37,11 @@ where
     task
 }
 
+/// A task runs and ends on vCPU 0, whoever wakes it.
 fn make_ready(runnable: Runnable) {
+    if !local::at_home() {
+        return smp::push(runnable);
+    }
     READY.with(|ready| ready.borrow_mut().push_back(runnable));
 }
 
@@ -47,8 +51,8 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    // SAFETY: the future may be non-Send, but there is only one thread to run, wake and drop it;
-    // it is 'static; the schedule function captures nothing.
+    // SAFETY: the future may be non-Send, but it is run and dropped on vCPU 0 alone: `make_ready`
+    // brings it there, whoever wakes it; it is 'static; the schedule function captures nothing.
     unsafe { async_task::spawn_unchecked(future, make_ready) }
 }
 
@@ -92,7 +96,7 @@ where
         }
         collect_wakeups();
         if READY.with(|ready| ready.borrow().is_empty()) {
-            machine::wait(time::next_deadline());
+            smp::wait(time::next_deadline());
             collect_wakeups();
         }
     }
@@ -110,6 +114,7 @@ fn run_ready_tasks() {
 }
 
 fn collect_wakeups() {
+    smp::collect(make_ready);
     interrupt::acknowledge_all();
     event::dispatch();
     time::wake_expired();

@@ -1,6 +1,6 @@
 //! Other domains' memory, mapped by the privileged domain to build or to serve them.
 
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
@@ -14,7 +14,7 @@ use crate::{hypercall, machine};
 /// Frames of another domain, mapped one after the other. They are unmapped when the map and all
 /// pages taken from it are gone.
 #[derive(Debug, Clone)]
-pub struct Map(Rc<Mapped>);
+pub struct Map(Arc<Mapped>);
 
 #[derive(Debug)]
 struct Mapped {
@@ -42,7 +42,7 @@ impl Map {
         for &error in &errors {
             Errno::check(i64::from(error))?;
         }
-        Ok(Map(Rc::new(mapped)))
+        Ok(Map(Arc::new(mapped)))
     }
 
     /// How many pages there are.

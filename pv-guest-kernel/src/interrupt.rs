@@ -9,6 +9,7 @@ use alloc::collections::BTreeMap;
 use core::cell::RefCell;
 use core::task::{Poll, Waker};
 
+use crate::local::StaysHome;
 use crate::machine;
 
 /// First interrupt number that belongs to a device rather than to a CPU.
@@ -18,6 +19,7 @@ const FIRST_SHARED: u32 = 32;
 #[derive(Debug)]
 pub struct Line {
     intid: u32,
+    _stays_home: StaysHome,
 }
 
 /// How a device signals.
@@ -44,7 +46,7 @@ impl Line {
     pub fn new(intid: u32, trigger: Trigger) -> Line {
         LINES.with(|lines| lines.borrow_mut().insert(intid, State::default()));
         machine::enable_shared_interrupt(intid, trigger);
-        Line { intid }
+        Line { intid, _stays_home: StaysHome::new() }
     }
 
     /// Waits until the device interrupts. It cannot do so again until [`Line::complete`].

@@ -4,7 +4,7 @@
 //! sleeps in WFI, events, grants, time and a console. It knows that it is a guest: after boot it
 //! makes hypercalls and takes event interrupts, and touches no emulated device register.
 //!
-//! There is one vCPU and one thread. Interrupts stay masked: the [`executor`] looks for events
+//! The kernel is one thread on vCPU 0; what the others do is in `smp`. Interrupts stay masked: the [`executor`] looks for events
 //! between tasks and waits for them when nothing is ready. What touches registers, page tables or
 //! assembly is in the `machine` module; everything else also runs on the host, where
 //! `machine::host` stands in for the monitor, so that drivers can be tested there.
@@ -27,7 +27,7 @@ pub mod grant;
 #[expect(unsafe_code, reason = "passes pointers to the monitor")]
 pub mod hypercall;
 pub mod interrupt;
-#[cfg_attr(target_os = "none", expect(unsafe_code, reason = "there is one thread"))]
+#[cfg_attr(target_os = "none", expect(unsafe_code, reason = "lets only vCPU 0 in"))]
 pub mod local;
 #[cfg(target_os = "none")]
 mod logger;
@@ -40,6 +40,8 @@ mod panic;
 pub mod power;
 #[expect(unsafe_code, reason = "memory that others write")]
 pub mod shared;
+#[expect(unsafe_code, reason = "registers where the monitor announces events")]
+pub mod smp;
 #[cfg(target_os = "none")]
 #[expect(unsafe_code, reason = "hands the RAM to the heap")]
 mod start;

@@ -3,7 +3,7 @@
 //! Such memory is never a Rust reference. It is read and written by atomic accesses and by
 //! copies, and what was read is a value that cannot change any more.
 
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::any::Any;
 use core::fmt;
 use core::ptr::NonNull;
@@ -15,6 +15,9 @@ use abi::{DomId, Errno, Gfn, PAGE_SIZE};
 use crate::hypercall;
 use crate::memory::{OutOfMemory, Page};
 
+/// What keeps a page in place.
+type Owner = Arc<dyn Any + Send + Sync>;
+
 /// A page that another domain, or a device, may access at any time. Clones are the same page,
 /// which lives (stays allocated, or mapped) as long as one of them does.
 ///
@@ -24,8 +27,15 @@ use crate::memory::{OutOfMemory, Page};
 pub struct SharedPage {
     start: NonNull<u8>,
     /// What keeps the page in place.
-    _owner: Rc<dyn Any>,
+    _owner: Owner,
 }
+
+// SAFETY: memory that others write at any time is accessed by atomics and opaque copies only, so
+// that it makes no difference whether another domain or another vCPU of this one does; the owner
+// can be dropped anywhere.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
 
 impl fmt::Debug for SharedPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,7 +47,7 @@ impl From<Page> for SharedPage {
     fn from(page: Page) -> SharedPage {
         let start = page.as_ptr();
         // SAFETY: the page is one page of memory, and stays ours as long as it is owned.
-        unsafe { SharedPage::new(start, Rc::new(page)) }
+        unsafe { SharedPage::new(start, Arc::new(page)) }
     }
 }
 
@@ -64,7 +74,7 @@ impl SharedPage {
     ///
     /// # Safety
     /// The page must be mapped memory, and no references to it exist, as long as `owner` lives.
-    pub unsafe fn new(start: NonNull<u8>, owner: Rc<dyn Any>) -> SharedPage {
+    pub unsafe fn new(start: NonNull<u8>, owner: Owner) -> SharedPage {
         assert!(start.addr().get().is_multiple_of(PAGE_SIZE));
         SharedPage { start, _owner: owner }
     }
@@ -92,7 +102,7 @@ impl SharedPage {
         let start = NonNull::new(core::ptr::with_exposed_provenance_mut(address));
         // SAFETY: the toolstack put the page outside of what it calls RAM, for this use only, and
         // everything that it may name is mapped as normal memory.
-        Ok(start.map(|start| unsafe { SharedPage::new(start, Rc::new(())) }))
+        Ok(start.map(|start| unsafe { SharedPage::new(start, Arc::new(())) }))
     }
 
     /// The page's guest frame number.

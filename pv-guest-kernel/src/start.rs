@@ -9,7 +9,7 @@ use fdt::Fdt;
 use crate::device_tree::DeviceTreeError;
 use crate::memory::{free, heap};
 use crate::{
-    Environment, console, device_tree, event, executor, hypercall, logger, machine, power,
+    Environment, console, device_tree, event, executor, hypercall, logger, machine, power, smp,
 };
 
 unsafe extern "Rust" {
@@ -29,7 +29,17 @@ pub(crate) fn start(blob: &'static [u8]) -> ! {
 fn describe(blob: &'static [u8]) -> Result<Environment, DeviceTreeError> {
     let tree = device_tree::parse(blob)?;
     let ramdisk = device_tree::initrd_range(&tree);
-    start_heap(&tree, blob, ramdisk.clone().unwrap_or(0..0));
+    let stacks = other_stacks(&tree, blob);
+    start_heap(
+        &tree,
+        &mut [
+            machine::image_range(),
+            stacks.clone(),
+            range_of(blob),
+            ramdisk.clone().unwrap_or(0..0),
+        ],
+    );
+    machine::set_stacks(stacks);
     let mut environment = Environment::from_device_tree(blob)?;
     environment.initrd = ramdisk.map(|range| {
         let start = core::ptr::with_exposed_provenance(range.start as usize);
@@ -39,11 +49,22 @@ fn describe(blob: &'static [u8]) -> Result<Environment, DeviceTreeError> {
     Ok(environment)
 }
 
-fn start_heap(tree: &Fdt<'static>, blob: &'static [u8], ramdisk: Range<u64>) {
-    let blob_start = blob.as_ptr().addr() as u64;
-    let blob = blob_start..blob_start + blob.len() as u64;
-    let mut used = [machine::image_range(), blob, ramdisk];
-    for gap in free::gaps(device_tree::memory(tree), &mut used) {
+/// Where the stacks of vCPUs other than this one are.
+pub(crate) fn other_stacks(tree: &Fdt<'static>, blob: &'static [u8]) -> Range<u64> {
+    let ramdisk = device_tree::initrd_range(tree).unwrap_or(0..0);
+    let used = [range_of(blob), ramdisk];
+    let vcpus = device_tree::vcpus(tree).min(smp::MAX_VCPUS);
+    machine::stacks_behind(machine::image_range().end, vcpus, device_tree::memory(tree), &used)
+}
+
+fn range_of(bytes: &[u8]) -> Range<u64> {
+    let start = bytes.as_ptr().addr() as u64;
+    start..start + bytes.len() as u64
+}
+
+/// Gives the heap all RAM but what is used.
+fn start_heap(tree: &Fdt<'static>, used: &mut [Range<u64>]) {
+    for gap in free::gaps(device_tree::memory(tree), used) {
         // SAFETY: RAM, by the device tree, and none of what boot left in it.
         unsafe { heap::add(&gap) };
     }

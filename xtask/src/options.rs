@@ -19,6 +19,9 @@ pub struct Machine {
     /// CPUs of the machine.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub smp: u32,
+    /// vCPUs of dom0.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub dom0_vcpus: u32,
     /// Its memory in MiB.
     #[arg(long, value_name = "MiB")]
     pub memory: Option<u64>,

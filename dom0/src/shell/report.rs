@@ -107,6 +107,7 @@ pub fn info(version: &str, machine: &PhysInfo, disks: &[DiskUse]) -> String {
     line("total_memory", &memory(machine.total_frames));
     line("free_memory", &memory(machine.free_frames));
     line("nr_domains", &machine.domains.to_string());
+    line("ipis", &machine.ipis.to_string());
     for disk in disks {
         line(&disk.name, &disk_line(disk));
     }

@@ -55,10 +55,12 @@ pub struct Monitor {
     pub domains: DomainTable,
     /// Who runs where, and when.
     pub scheduler: Scheduler,
-    /// What stops domains that do not answer any more.
-    pub watchdogs: Watchdogs,
     /// RAM.
     pub frames: FramePool,
+    /// What stops domains that do not answer any more.
+    pub watchdogs: Watchdogs,
+    /// How often a CPU was interrupted because it was among the kicks.
+    pub ipis: u64,
 }
 
 impl Monitor {
@@ -68,8 +70,9 @@ impl Monitor {
             kicks: CpuSet::EMPTY,
             domains: DomainTable::new(),
             scheduler: Scheduler::new(),
-            watchdogs: Watchdogs::new(),
             frames: FramePool::empty(),
+            watchdogs: Watchdogs::new(),
+            ipis: 0,
         }
     }
 }

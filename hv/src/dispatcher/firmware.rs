@@ -1,12 +1,13 @@
 //! Calls of firmware: `HVC #0` and SMC, to PSCI and to what else the SMC calling convention has.
 
+use abi::psci::{Affinity, Error};
 use abi::{DomId, VcpuId};
 
 use super::exit::{count, skip_instruction, take};
 use super::{monitor, sched, schedule, settle};
 use crate::allocator::Monitor;
 use crate::interpreter::exception::Fault;
-use crate::interpreter::psci::{self, Affinity, Request};
+use crate::interpreter::psci::{self, Request};
 use crate::interpreter::smccc;
 use crate::machine::context::Context;
 use crate::machine::percpu;
@@ -42,7 +43,7 @@ fn call(context: &mut Context) -> Resume {
         Request::CpuOn { target, entry, context: argument } => {
             let mut monitor = monitor();
             let result = cpu_on(&mut monitor, caller.domain, target, entry, argument);
-            context.x[0] = result.map_or_else(psci::Error::to_register, |()| 0);
+            context.x[0] = result.map_or_else(Error::to_register, |()| 0);
             return if settle(&mut monitor) { Resume::Another } else { Resume::Guest };
         }
         Request::AffinityInfo { target } => affinity_info(caller.domain, target),
@@ -70,9 +71,9 @@ fn vcpu_with_affinity(monitor: &Monitor, domain: DomId, affinity: u64) -> Option
 
 fn affinity_info(domain: DomId, target: u64) -> u64 {
     match vcpu_with_affinity(&monitor(), domain, target) {
-        Some((_, true)) => Affinity::On as u64,
-        Some((_, false)) => Affinity::Off as u64,
-        None => psci::Error::InvalidParameters.to_register(),
+        Some((_, true)) => Affinity::On.raw(),
+        Some((_, false)) => Affinity::Off.raw(),
+        None => Error::InvalidParameters.to_register(),
     }
 }
 
@@ -82,12 +83,12 @@ fn cpu_on(
     target: u64,
     entry: u64,
     argument: u64,
-) -> Result<(), psci::Error> {
+) -> Result<(), Error> {
     match vcpu_with_affinity(monitor, domain, target) {
-        None => Err(psci::Error::InvalidParameters),
-        Some((_, true)) => Err(psci::Error::AlreadyOn),
+        None => Err(Error::InvalidParameters),
+        Some((_, true)) => Err(Error::AlreadyOn),
         Some((key, false)) => {
-            schedule::start_vcpu(monitor, key, entry, argument).map_err(|_| psci::Error::AlreadyOn)
+            schedule::start_vcpu(monitor, key, entry, argument).map_err(|_| Error::AlreadyOn)
         }
     }
 }

@@ -83,6 +83,7 @@ fn kick(monitor: &mut Monitor) -> bool {
     let this = CpuSet::only(percpu::this_cpu());
     let kicks = core::mem::take(&mut monitor.kicks);
     for cpu in kicks.without(this) {
+        monitor.ipis = monitor.ipis.wrapping_add(1);
         gic::send_sgi(cpu, KICK.0 as u8);
     }
     kicks != kicks.without(this)

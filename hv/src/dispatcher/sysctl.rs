@@ -51,6 +51,7 @@ fn physical_information(call: &Call<'_>) -> PhysInfo {
         free_frames: monitor.frames.free(),
         domains: monitor.domains.iter().map(|_| 1).sum(),
         padding: 0,
+        ipis: monitor.ipis,
     }
 }
 

@@ -1,63 +1,12 @@
-//! PSCI 1.1 (Arm DEN 0022): how a guest starts and stops its vCPUs and itself.
+//! PSCI: from a call's registers to what is asked for. The numbers are in [`abi::psci`].
 
-use abi::numbers;
+use abi::psci::{Error, Function};
 use abi::sched::ShutdownReason;
-
-numbers! {
-    /// Function identifiers: 32-bit and, where an address is passed, 64-bit calls.
-    pub enum Function: u32 {
-        /// PSCI_VERSION
-        Version = 0x8400_0000,
-        /// CPU_OFF
-        CpuOff = 0x8400_0002,
-        /// CPU_ON, 64-bit.
-        CpuOn = 0xC400_0003,
-        /// AFFINITY_INFO, 64-bit.
-        AffinityInfo = 0xC400_0004,
-        /// MIGRATE_INFO_TYPE
-        MigrateInfoType = 0x8400_0006,
-        /// SYSTEM_OFF
-        SystemOff = 0x8400_0008,
-        /// SYSTEM_RESET
-        SystemReset = 0x8400_0009,
-        /// PSCI_FEATURES
-        Features = 0x8400_000A,
-    }
-}
 
 /// Version 1.1.
 const VERSION: u64 = 0x0001_0001;
 /// "No migration of a trusted OS is needed."
 const MIGRATION_NOT_NEEDED: u64 = 2;
-
-/// Error codes (DEN 0022, 5.2.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i64)]
-pub enum Error {
-    /// NOT_SUPPORTED
-    NotSupported = -1,
-    /// INVALID_PARAMETERS
-    InvalidParameters = -2,
-    /// ALREADY_ON
-    AlreadyOn = -4,
-}
-
-impl Error {
-    /// What the guest finds in x0.
-    pub const fn to_register(self) -> u64 {
-        (self as i64).cast_unsigned()
-    }
-}
-
-/// AFFINITY_INFO's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Affinity {
-    /// The vCPU is on.
-    On = 0,
-    /// It is off.
-    Off = 1,
-}
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

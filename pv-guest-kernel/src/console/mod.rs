@@ -1,10 +1,10 @@
 //! The domain's console: the ring that the toolstack made for it, or the monitor's own console
-//! (privileged domain, and before the ring is known).
+//! (privileged domain, and before the ring is known). Every vCPU may print; vCPU 0 reads.
 
 mod ring;
 
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::OnceCell;
 use core::fmt;
 
 use abi::event::Virq;
@@ -14,6 +14,7 @@ use abi::{DomId, Errno, Port};
 
 use crate::event::Channel;
 use crate::hypercall;
+use crate::local::VcpuShared;
 use crate::shared::SharedPage;
 
 use ring::RingConsole;
@@ -33,14 +34,17 @@ macro_rules! println {
 
 #[derive(Debug)]
 enum Console {
-    /// The monitor's. Input is announced on the channel, if this domain may have it.
-    Monitor { input: Option<Rc<Channel>> },
+    /// The monitor's.
+    Monitor,
     /// A backend's.
     Ring(RingConsole),
 }
 
+static CONSOLE: VcpuShared<Console> = VcpuShared::new(Console::Monitor);
+
 crate::vcpu_local! {
-    static CONSOLE: RefCell<Console> = RefCell::new(Console::Monitor { input: None });
+    /// Announces input; nothing if this domain has none.
+    static INPUT: OnceCell<Rc<Channel>> = OnceCell::new();
 }
 
 /// Finds this domain's console. Until then output goes to the monitor's.
@@ -48,15 +52,20 @@ crate::vcpu_local! {
 /// # Errors
 /// What the monitor answers.
 pub fn connect(features: Features) -> Result<(), Errno> {
-    let console = if features.contains(Features::DOM0) {
-        Console::Monitor { input: Some(Rc::new(Channel::bind_virq(Virq::Console)?)) }
+    let (console, input) = if features.contains(Features::DOM0) {
+        (Console::Monitor, Channel::bind_virq(Virq::Console)?)
     } else {
         match SharedPage::from_parameter(Index::ConsolePfn)? {
-            Some(page) => Console::Ring(RingConsole::new(page, ring_channel()?)),
+            Some(page) => {
+                let channel = ring_channel()?;
+                (Console::Ring(RingConsole::new(page, channel.port())), channel)
+            }
             None => return Ok(()),
         }
     };
-    CONSOLE.with(|current| current.replace(console));
+    CONSOLE.with(|current| *current = console);
+    // It is set once, by boot.
+    let _ = INPUT.with(|cell| cell.set(Rc::new(input)));
     Ok(())
 }
 
@@ -68,8 +77,9 @@ fn ring_channel() -> Result<Channel, Errno> {
 /// Writes bytes as they are. If nobody takes them for a while, they are lost and counted; the
 /// count is printed once there is room again.
 pub fn write(bytes: &[u8]) {
-    with_console(|console| match console {
-        Console::Monitor { .. } => write_to_monitor(bytes),
+    // What is said while something is being said (by a panic in here, say) is dropped.
+    CONSOLE.with(|console| match console {
+        Console::Monitor => write_to_monitor(bytes),
         Console::Ring(ring) => ring.write(bytes),
     });
 }
@@ -85,11 +95,11 @@ pub fn print(arguments: fmt::Arguments<'_>) {
 /// Reads what was typed, at least one byte if `buffer` is not empty. One task at a time can wait.
 pub async fn read(buffer: &mut [u8]) -> usize {
     loop {
-        let count = with_console(|console| console.try_read(buffer)).unwrap_or(0);
+        let count = CONSOLE.with(|console| console.try_read(buffer)).unwrap_or(0);
         if count > 0 || buffer.is_empty() {
             return count;
         }
-        match with_console(|console| console.input()).flatten() {
+        match INPUT.with(|input| input.get().cloned()) {
             Some(channel) => channel.wait().await,
             None => core::future::pending().await,
         }
@@ -98,17 +108,11 @@ pub async fn read(buffer: &mut [u8]) -> usize {
 
 /// Gives the backend some time to take what was written.
 pub(crate) fn flush() {
-    with_console(|console| {
+    CONSOLE.with(|console| {
         if let Console::Ring(ring) = console {
             ring.flush();
         }
     });
-}
-
-/// Nothing if the console is in use: what is said while something is being said (by a panic in
-/// here, say) is dropped.
-fn with_console<R>(access: impl FnOnce(&mut Console) -> R) -> Option<R> {
-    CONSOLE.with(|console| console.try_borrow_mut().ok().map(|mut console| access(&mut console)))
 }
 
 fn write_to_monitor(bytes: &[u8]) {
@@ -119,15 +123,8 @@ fn write_to_monitor(bytes: &[u8]) {
 impl Console {
     fn try_read(&self, buffer: &mut [u8]) -> usize {
         match self {
-            Console::Monitor { .. } => hypercall::console_read(buffer).unwrap_or(0),
+            Console::Monitor => hypercall::console_read(buffer).unwrap_or(0),
             Console::Ring(ring) => ring.read(buffer),
-        }
-    }
-
-    fn input(&self) -> Option<Rc<Channel>> {
-        match self {
-            Console::Monitor { input } => input.clone(),
-            Console::Ring(ring) => Some(ring.channel()),
         }
     }
 }
@@ -142,7 +139,7 @@ struct Text {
 
 impl Text {
     fn new() -> Text {
-        let to_ring = with_console(|console| matches!(console, Console::Ring(_)));
+        let to_ring = CONSOLE.with(|console| matches!(console, Console::Ring(_)));
         let line_end = if to_ring == Some(true) { "\r\n" } else { "\n" };
         Text { line_end, pieces: heapless::String::new() }
     }

@@ -1,14 +1,14 @@
 //! The frontend of the console ring (public/io/console.h).
 
-use alloc::rc::Rc;
 use core::fmt::Write;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use core::time::Duration;
 
+use abi::Port;
 use abi::console::{INPUT_SIZE, OUTPUT_SIZE, Ring};
 
-use crate::event::Channel;
+use crate::hypercall::event_channel;
 use crate::shared::SharedPage;
 use crate::{hypercall, time};
 
@@ -19,18 +19,20 @@ const PATIENCE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct RingConsole {
     ring: ConsoleRing,
-    channel: Rc<Channel>,
+    /// Tells the backend.
+    port: Port,
     /// Bytes that nobody took in time.
     lost: usize,
 }
 
 impl RingConsole {
-    pub(super) fn new(page: SharedPage, channel: Channel) -> RingConsole {
-        RingConsole { ring: ConsoleRing(page), channel: Rc::new(channel), lost: 0 }
+    pub(super) fn new(page: SharedPage, port: Port) -> RingConsole {
+        RingConsole { ring: ConsoleRing(page), port, lost: 0 }
     }
 
-    pub(super) fn channel(&self) -> Rc<Channel> {
-        self.channel.clone()
+    /// A backend that is gone need not be told.
+    fn notify(&self) {
+        let _ = event_channel::send(self.port);
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
@@ -49,7 +51,7 @@ impl RingConsole {
     pub(super) fn read(&self, buffer: &mut [u8]) -> usize {
         let count = self.ring.read(buffer);
         if count > 0 {
-            self.channel.notify();
+            self.notify();
         }
         count
     }
@@ -63,7 +65,7 @@ impl RingConsole {
     fn push(&self, bytes: &[u8]) -> usize {
         let count = self.ring.write(bytes);
         if count > 0 {
-            self.channel.notify();
+            self.notify();
         }
         count
     }
@@ -146,6 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::event::Channel;
 
     /// What a backend does, byte by byte.
     fn drain(page: &SharedPage, limit: usize) -> Vec<u8> {
@@ -236,7 +239,7 @@ mod tests {
     fn a_backend_that_takes_nothing_costs_patience_once_and_the_loss_is_told() {
         let (ours, _theirs) = Channel::loopback().unwrap();
         let page = SharedPage::allocate().unwrap();
-        let mut console = RingConsole::new(page.clone(), ours);
+        let mut console = RingConsole::new(page.clone(), ours.port());
         let start = time::now();
         console.write(&[b'x'; OUTPUT_SIZE + 10]);
         console.write(&[b'y'; 5]);

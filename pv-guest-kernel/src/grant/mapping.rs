@@ -1,6 +1,6 @@
 //! Other domains' granted pages, mapped here: the backends' side.
 
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -57,7 +57,7 @@ impl From<GrantError> for Errno {
 /// Granted pages of another domain, mapped one after the other. They are unmapped when the
 /// mapping and all pages taken from it are gone.
 #[derive(Debug, Clone)]
-pub struct Mapping(Rc<Mapped>);
+pub struct Mapping(Arc<Mapped>);
 
 #[derive(Debug)]
 struct Mapped {
@@ -100,7 +100,7 @@ impl Mapping {
         if let Some(index) = refused {
             return Err(GrantError::Refused { index, status: mapped.grants[index].status });
         }
-        Ok(Mapping(Rc::new(mapped)))
+        Ok(Mapping(Arc::new(mapped)))
     }
 
     /// How many pages there are.

@@ -14,6 +14,7 @@ use abi::grant::{ENTRIES_PER_FRAME, Entry, EntryFlags, RESERVED_ENTRIES};
 use abi::{DomId, Errno, GrantRef};
 
 use crate::hypercall::grant_table;
+use crate::local::StaysHome;
 use crate::machine;
 use crate::shared::SharedPage;
 
@@ -31,6 +32,7 @@ pub enum Access {
 pub struct Grant {
     reference: GrantRef,
     page: SharedPage,
+    _stays_home: StaysHome,
 }
 
 impl Grant {
@@ -41,7 +43,7 @@ impl Grant {
     pub fn new(page: &SharedPage, domain: DomId, access: Access) -> Result<Grant, Errno> {
         let frame = machine::grantable_frame(page.gfn())?;
         let reference = with_table(|table| table.grant(frame, domain, access))?;
-        Ok(Grant { reference, page: page.clone() })
+        Ok(Grant { reference, page: page.clone(), _stays_home: StaysHome::new() })
     }
 
     /// What the other domain names it by.

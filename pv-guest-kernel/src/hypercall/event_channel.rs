@@ -1,6 +1,8 @@
 //! `event_channel_op`. [`crate::event::Channel`] is the owned form of what these hand out.
 
-use abi::event::{AllocUnbound, BindInterdomain, BindVirq, Command, PortOnly, Status, Virq};
+use abi::event::{
+    AllocUnbound, BindInterdomain, BindIpi, BindVirq, Command, PortOnly, Status, Virq,
+};
 use abi::hypercall::Number;
 use abi::{DomId, Errno, Port, VcpuId};
 
@@ -38,6 +40,16 @@ pub fn bind_interdomain(remote: DomId, remote_port: Port) -> Result<Port, Errno>
 pub fn bind_virq(virq: Virq) -> Result<Port, Errno> {
     let mut argument = BindVirq { virq: virq.raw(), vcpu: VcpuId(0), port: Port(0) };
     operate(Command::BindVirq, &mut argument)?;
+    Ok(argument.port)
+}
+
+/// Binds a local port by which any vCPU of this domain signals `vcpu`.
+///
+/// # Errors
+/// What the monitor answers.
+pub fn bind_ipi(vcpu: VcpuId) -> Result<Port, Errno> {
+    let mut argument = BindIpi { vcpu, port: Port(0) };
+    operate(Command::BindIpi, &mut argument)?;
     Ok(argument.port)
 }
 

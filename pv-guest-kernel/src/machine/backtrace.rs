@@ -1,8 +1,9 @@
 //! Who called whom: a walk over the frame records that frame pointers chain (AAPCS64).
 
 use core::arch::asm;
+use core::ops::Range;
 
-use super::image;
+use super::{image, secondary};
 
 /// Deeper than any sensible call chain here.
 const MAX_DEPTH: usize = 32;
@@ -18,7 +19,7 @@ pub(crate) fn backtrace() -> impl Iterator<Item = u64> {
 
 /// The same, beginning with a frame record.
 pub(super) fn backtrace_from(mut frame: u64) -> impl Iterator<Item = u64> {
-    let (stacks, text) = (image::stacks(), image::text());
+    let (stacks, text) = (stacks(), image::text());
     core::iter::from_fn(move || {
         if !frame.is_multiple_of(16) || frame < stacks.start || frame + 16 > stacks.end {
             return None;
@@ -30,4 +31,9 @@ pub(super) fn backtrace_from(mut frame: u64) -> impl Iterator<Item = u64> {
         text.contains(&address).then(|| address - text.start)
     })
     .take(MAX_DEPTH)
+}
+
+/// Those of this vCPU.
+fn stacks() -> Range<u64> {
+    secondary::stacks(secondary::vcpu()).unwrap_or_else(image::stacks)
 }

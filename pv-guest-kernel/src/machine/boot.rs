@@ -4,7 +4,12 @@
 //! at EL1 with MMU and caches off and interrupts masked, x0 = device tree. The image is linked at
 //! 0 and lies at any page.
 
+use aarch64_cpu::registers::TPIDR_EL1;
+use fdt::Fdt;
+use tock_registers::interfaces::Writeable;
+
 use super::{mmu, vectors};
+use crate::local::HOME;
 use crate::{device_tree, start};
 
 core::arch::global_asm!(
@@ -63,10 +68,14 @@ _start:
 
 /// Continues with the MMU still off: memory is Device memory, so no atomics yet.
 extern "C" fn entry(device_tree: usize) -> ! {
+    TPIDR_EL1.set(HOME.into());
     vectors::install();
     let blob = device_tree_at(device_tree);
-    match device_tree::parse(blob).map_err(|_| ()).and_then(|tree| mmu::enable(&tree).map_err(drop))
-    {
+    let enable = |tree: Fdt<'static>| {
+        let stacks = start::other_stacks(&tree, blob);
+        mmu::enable(&tree, &stacks).map_err(drop)
+    };
+    match device_tree::parse(blob).map_err(drop).and_then(enable) {
         Ok(()) => start::start(blob),
         // Without a device tree there is no memory map, and without that no console.
         Err(()) => super::halt(),

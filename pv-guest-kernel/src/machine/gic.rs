@@ -1,8 +1,7 @@
 //! The interrupt controller as a guest sees it: a GICv3 (Arm IHI 0069) whose distributor and
-//! redistributor the monitor emulates, touched at boot only, and whose CPU interface is hardware.
+//! redistributor the monitor emulates, touched at a vCPU's start only, and whose CPU interface is hardware.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
 
 use aarch64_cpu::registers::MPIDR_EL1;
 use tock_registers::interfaces::Readable;
@@ -32,24 +31,36 @@ const AFFINITY: u64 = 0xFF_00FF_FFFF;
 /// What ICC_IAR1_EL1 answers from here on is no interrupt.
 const FIRST_SPECIAL: u64 = 1020;
 
-static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);
+/// Bytes of each vCPU's redistributor frames.
+const GICR_STRIDE: u64 = 0x2_0000;
+/// All software-generated interrupts.
+const SGIS: u32 = 0xFFFF;
 
-/// Enables this CPU's event and timer interrupts, and the CPU interface.
+/// What the device tree says.
+static GIC: spin::Once<(InterruptController, PrivateInterrupts)> = spin::Once::new();
+
+/// Starts the distributor, and this vCPU's part.
 pub(crate) fn start(controller: InterruptController, interrupts: PrivateInterrupts) {
-    DISTRIBUTOR.store(controller.distributor, Ordering::Relaxed);
+    GIC.call_once(|| (controller, interrupts));
     write32(controller.distributor + GICD_CTLR, CTLR_ARE_GROUP1);
-    wake(controller.redistributor);
-    let private = controller.redistributor + GICR_SGI_FRAME;
+    start_this_vcpu(0);
+}
+
+/// Enables the event, timer and software-generated interrupts of this vCPU, and its CPU interface.
+pub(super) fn start_this_vcpu(vcpu: u32) {
+    let Some((controller, interrupts)) = GIC.get() else { return };
+    let redistributor = controller.redistributor + u64::from(vcpu) * GICR_STRIDE;
+    wake(redistributor);
+    let private = redistributor + GICR_SGI_FRAME;
     for intid in [interrupts.events, interrupts.timer] {
         write8(private + IPRIORITYR + u64::from(intid), PRIORITY);
     }
-    let enabled = 1 << interrupts.events | 1 << interrupts.timer;
+    let enabled = 1 << interrupts.events | 1 << interrupts.timer | SGIS;
     write32(private + IGROUPR, read32(private + IGROUPR) | enabled);
     write32(private + ISENABLER, enabled);
     start_cpu_interface();
 }
 
-/// The first redistributor is that of vCPU 0.
 fn wake(redistributor: u64) {
     let waker = redistributor + GICR_WAKER;
     write32(waker, read32(waker) & !WAKER_PROCESSOR_SLEEP);
@@ -59,6 +70,23 @@ fn wake(redistributor: u64) {
             break;
         }
     }
+}
+
+/// The event and the timer interrupt.
+pub(crate) fn private_interrupts() -> PrivateInterrupts {
+    GIC.get().map(|&(_, interrupts)| interrupts).unwrap_or_default()
+}
+
+fn distributor() -> u64 {
+    GIC.get().map_or(0, |(controller, _)| controller.distributor)
+}
+
+/// Sends software-generated interrupt `intid`, below 16, to a vCPU of this domain, below 16.
+pub(crate) fn send_sgi(vcpu: u32, intid: u32) {
+    // ICC_SGI1R_EL1: INTID in bits 24 to 27, a bit for each target in 0 to 15 (affinity 0.0.0.n).
+    let value = u64::from(intid & 0xF) << 24 | 1 << (vcpu & 0xF);
+    // SAFETY: an interrupt of this domain's own. What was written before is visible before.
+    unsafe { asm!("dsb ishst", "msr icc_sgi1r_el1, {}", "isb", in(reg) value, options(nostack)) };
 }
 
 fn start_cpu_interface() {
@@ -103,7 +131,7 @@ pub(crate) fn deactivate_interrupt(intid: u32) {
 
 /// Routes a device's interrupt to this CPU and enables it.
 pub(crate) fn enable_shared_interrupt(intid: u32, trigger: Trigger) {
-    let distributor = DISTRIBUTOR.load(Ordering::Relaxed);
+    let distributor = distributor();
     let number = u64::from(intid);
     let (word, bit) = (number / 32 * 4, 1 << (intid % 32));
     let group = distributor + IGROUPR + word;
@@ -123,7 +151,7 @@ fn set_trigger(register: u64, index: u32, trigger: Trigger) {
 
 /// Disables it.
 pub(crate) fn disable_shared_interrupt(intid: u32) {
-    let register = DISTRIBUTOR.load(Ordering::Relaxed) + ICENABLER + u64::from(intid) / 32 * 4;
+    let register = distributor() + ICENABLER + u64::from(intid) / 32 * 4;
     write32(register, 1 << (intid % 32));
 }
 

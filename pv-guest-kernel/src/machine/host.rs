@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::sync::LazyLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use abi::event::{AllocUnbound, BindInterdomain, Command, PortOnly};
@@ -14,6 +14,7 @@ use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
 use abi::{Errno, Gfn, Port};
 use core::mem::offset_of;
 
+use crate::device_tree::PrivateInterrupts;
 use crate::event::Pages;
 use crate::interrupt::Trigger;
 use crate::shared::SharedPage;
@@ -22,6 +23,42 @@ use crate::shared::SharedPage;
 const GRANT_FRAMES: u32 = 4;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+thread_local! {
+    static VCPU: u32 = {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
+/// Tells this thread from others.
+pub(crate) fn vcpu() -> u32 {
+    VCPU.with(|&vcpu| vcpu)
+}
+
+/// How another vCPU would start: there is none.
+#[derive(Debug)]
+pub(crate) enum Start {}
+
+impl Start {
+    pub(crate) fn new(_: u32, _: extern "C" fn(u32) -> !) -> Option<Start> {
+        None
+    }
+
+    pub(crate) fn entry(&'static self) -> (u64, u64) {
+        match *self {}
+    }
+}
+
+pub(crate) fn firmware_call(_: u32, _: [u64; 3]) -> u64 {
+    abi::psci::Error::NotSupported.to_register()
+}
+
+pub(crate) fn private_interrupts() -> PrivateInterrupts {
+    PrivateInterrupts::default()
+}
+
+pub(crate) fn send_sgi(_: u32, _: u32) {}
 
 pub(crate) fn now() -> Duration {
     START.elapsed()

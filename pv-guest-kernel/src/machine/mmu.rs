@@ -2,12 +2,14 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
+use core::ops::Range;
 
 use aarch64_cpu::registers::{MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1};
 use fdt::Fdt;
 use tock_registers::interfaces::{ReadWriteable, Writeable};
 
 use super::page_table::{Memory, OutOfTables, PageTables};
+use super::stack::Area;
 use super::{cpu, image};
 use crate::device_tree;
 use crate::memory::WINDOW;
@@ -19,16 +21,17 @@ const SCTLR_RES1: u64 = 1 << 29 | 1 << 28 | 1 << 23 | 1 << 22 | 1 << 20 | 1 << 1
 
 struct Tables(UnsafeCell<PageTables<40>>);
 
-// SAFETY: there is one CPU; only `enable` touches the tables, once.
+// SAFETY: only `enable` touches the tables, once, before another vCPU is started.
 unsafe impl Sync for Tables {}
 
 static TABLES: Tables = Tables(UnsafeCell::new(PageTables::new()));
 
-/// Maps what the device tree tells of, and turns the MMU on. To be called once.
-pub(super) fn enable(tree: &Fdt<'static>) -> Result<(), OutOfTables> {
+/// Maps what the device tree tells of, and turns the MMU on. To be called once. `stacks` are those
+/// of other vCPUs.
+pub(super) fn enable(tree: &Fdt<'static>, stacks: &Range<u64>) -> Result<(), OutOfTables> {
     // SAFETY: called once, before anything else could look at the tables.
     let tables = unsafe { &mut *TABLES.0.get() };
-    fill(tables, tree)?;
+    fill(tables, tree, stacks)?;
     // The image was loaded through caches that are off as yet: what relocation and the tables
     // have written lies in memory, and stale copies of it must not come back.
     let image = image::whole();
@@ -40,6 +43,7 @@ pub(super) fn enable(tree: &Fdt<'static>) -> Result<(), OutOfTables> {
 fn fill<const COUNT: usize>(
     tables: &mut PageTables<COUNT>,
     tree: &Fdt<'static>,
+    stacks: &Range<u64>,
 ) -> Result<(), OutOfTables> {
     // Below and between the banks of RAM lie the ring pages that the toolstack made, and devices.
     let ram_end = device_tree::memory(tree).map(|bank| bank.end).max().unwrap_or(0);
@@ -54,6 +58,9 @@ fn fill<const COUNT: usize>(
     tables.map(image::text(), Memory::Code)?;
     tables.map(image::constants(), Memory::Constants)?;
     tables.map(image::stack_guard(), Memory::Nothing)?;
+    for area in (1..).map_while(|vcpu| Area::of(stacks, vcpu)) {
+        tables.map(area.guard, Memory::Nothing)?;
+    }
     // Null pointers shall fault.
     tables.map(0..1, Memory::Nothing)
 }

@@ -18,7 +18,11 @@ mod mmu;
 #[cfg(any(target_os = "none", test))]
 mod page_table;
 #[cfg(target_os = "none")]
+mod secondary;
+#[cfg(target_os = "none")]
 mod shared;
+#[cfg(any(target_os = "none", test))]
+mod stack;
 #[cfg(target_os = "none")]
 mod timer;
 #[cfg(target_os = "none")]
@@ -30,10 +34,12 @@ pub(crate) use {
     cpu::{clean_to_memory, halt, hypercall, wait},
     gic::{
         acknowledge_interrupt, deactivate_interrupt, disable_shared_interrupt,
-        enable_shared_interrupt, start as start_interrupts,
+        enable_shared_interrupt, private_interrupts, send_sgi, start as start_interrupts,
     },
     image::whole as image_range,
+    secondary::{Start, firmware_call, set_stacks, vcpu},
     shared::{event_pages, grant_frame, grantable_frame, set_grant_window},
+    stack::behind as stacks_behind,
     timer::{now, since_counter_zero, start as start_timer},
 };
 

@@ -1,6 +1,6 @@
 //! Memory that the monitor shares with this domain.
 
-use alloc::rc::Rc;
+use alloc::sync::Arc;
 use core::cell::OnceCell;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -61,5 +61,5 @@ pub(crate) fn grant_frame(index: u32) -> Result<SharedPage, Errno> {
     let start = NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize));
     let start = start.ok_or(Errno::EFAULT)?;
     // SAFETY: mapped just now, and never unmapped.
-    Ok(unsafe { SharedPage::new(start, Rc::new(())) })
+    Ok(unsafe { SharedPage::new(start, Arc::new(())) })
 }

@@ -63,6 +63,11 @@ pub struct Pages {
     layout: Layout,
 }
 
+// SAFETY: the pages are owned, and nothing is accessed through a reference to this.
+unsafe impl Send for Pages {}
+// SAFETY: as above.
+unsafe impl Sync for Pages {}
+
 impl Pages {
     /// `count` pages of zeroes, which must not be zero.
     ///

@@ -57,7 +57,9 @@ impl CommandLine<'_> {
         self.board(&mut line);
         self.console(&mut line);
         line.option("-kernel", self.monitor);
-        line.option("-append", format!("dom0_mem={}", self.layout.dom0_mib));
+        let vcpus = self.options.dom0_vcpus.max(1);
+        let append = format!("dom0_mem={} dom0_max_vcpus={vcpus}", self.layout.dom0_mib);
+        line.option("-append", append);
         line.json(
             "-device",
             &json!({
@@ -215,6 +217,8 @@ mod tests {
         assert_eq!(value_of(&arguments, "-machine"), Some("virt,virtualization=on,gic-version=3"));
         assert_eq!(value_of(&arguments, "-m"), Some("512M"));
         assert_eq!(value_of(&arguments, "-smp"), Some("1"));
+        let append = value_of(&arguments, "-append").unwrap();
+        assert!(append.ends_with("dom0_max_vcpus=1"), "{append}");
         assert_eq!(value_of(&arguments, "-icount"), None);
         assert_eq!(value_of(&arguments, "-gdb"), None);
     }

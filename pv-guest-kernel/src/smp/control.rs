@@ -1,0 +1,141 @@
+//! Switching vCPUs on and off by PSCI.
+
+use core::cell::RefCell;
+use core::time::Duration;
+
+use abi::psci::{self, Affinity, Function};
+use abi::{Errno, VcpuId};
+
+use super::mailbox::Job;
+use super::{MAX_VCPUS, secondary, wakeups};
+use crate::{machine, time};
+
+/// Why a vCPU cannot be used as was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// It is off.
+    #[error("the vCPU is off")]
+    Off,
+    /// It is on.
+    #[error("the vCPU is on already")]
+    On,
+    /// vCPU 0 runs the kernel.
+    #[error("vCPU 0 stays on")]
+    First,
+    /// There is no memory for its stack: see the memory layout in the device tree.
+    #[error("there is no room for the vCPU's stack behind the kernel's image")]
+    NoStack,
+    /// The monitor refuses.
+    #[error("PSCI: {0:?}")]
+    Psci(psci::Error),
+    /// The monitor refuses.
+    #[error("{0}")]
+    Monitor(#[from] Errno),
+}
+
+/// What vCPU 0 knows of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Off,
+    On,
+    Stopping,
+}
+
+crate::vcpu_local! {
+    static STATES: RefCell<[State; MAX_VCPUS]> = RefCell::new([State::Off; MAX_VCPUS]);
+}
+
+/// How often it is looked whether a vCPU has gone.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Whether a vCPU takes jobs.
+pub fn is_on(vcpu: VcpuId) -> bool {
+    state(vcpu) == Some(State::On)
+}
+
+/// Starts a vCPU, for the first time or again. Call it on vCPU 0.
+///
+/// # Errors
+/// [`Error::On`], also as long as it is stopping; [`Error::First`]; [`Error::NoStack`];
+/// what the monitor answers: [`psci::Error::InvalidParameters`] or `ENOENT` if there is no such
+/// vCPU.
+pub fn start(vcpu: VcpuId) -> Result<(), Error> {
+    match state(vcpu) {
+        _ if vcpu.0 == 0 => return Err(Error::First),
+        Some(State::On | State::Stopping) => return Err(Error::On),
+        Some(State::Off) | None => {}
+    }
+    wakeups::connect()?;
+    let (entry, context) = secondary::prepare(vcpu)?.start.entry();
+    check(machine::firmware_call(Function::CpuOn.raw(), [vcpu.0.into(), entry, context]))?;
+    set_state(vcpu, State::On);
+    Ok(())
+}
+
+/// Stops a vCPU after it has done what it was given. Returns when it is off. Call it on vCPU 0.
+///
+/// # Errors
+/// [`Error::Off`], also if it is stopping already; [`Error::First`].
+pub async fn stop(vcpu: VcpuId) -> Result<(), Error> {
+    if vcpu.0 == 0 {
+        return Err(Error::First);
+    }
+    post(vcpu, Job::Stop)?;
+    set_state(vcpu, State::Stopping);
+    while affinity_info(vcpu)? == Affinity::On {
+        time::sleep(PATIENCE).await;
+    }
+    set_state(vcpu, State::Off);
+    Ok(())
+}
+
+/// Gives a job to a vCPU that is on.
+pub(super) fn post(vcpu: VcpuId, job: Job) -> Result<(), Error> {
+    if !is_on(vcpu) {
+        return Err(Error::Off);
+    }
+    let record = secondary::find(vcpu).ok_or(Error::Off)?;
+    if record.mailbox.push(job) {
+        record.notify();
+    }
+    Ok(())
+}
+
+/// The end of the vCPU that executes this, until it is started again.
+pub(super) fn switch_off() -> ! {
+    loop {
+        machine::firmware_call(Function::CpuOff.raw(), [0; 3]);
+    }
+}
+
+/// Whether the monitor says that a vCPU is on.
+///
+/// # Errors
+/// [`Error::Psci`] if there is no such vCPU.
+pub fn affinity_info(vcpu: VcpuId) -> Result<Affinity, Error> {
+    let answer = machine::firmware_call(Function::AffinityInfo.raw(), [vcpu.0.into(), 0, 0]);
+    check(answer)?;
+    Ok(Affinity::from_raw(answer).unwrap_or(Affinity::On))
+}
+
+fn check(answer: u64) -> Result<(), Error> {
+    match answer.cast_signed() {
+        0.. => Ok(()),
+        error => {
+            let error = psci::Error::from_raw(error).unwrap_or(psci::Error::NotSupported);
+            Err(Error::Psci(error))
+        }
+    }
+}
+
+fn state(vcpu: VcpuId) -> Option<State> {
+    STATES.with(|states| states.borrow().get(vcpu.0 as usize).copied())
+}
+
+fn set_state(vcpu: VcpuId, state: State) {
+    STATES.with(|states| {
+        if let Some(place) = states.borrow_mut().get_mut(vcpu.0 as usize) {
+            *place = state;
+        }
+    });
+}
