@@ -10,10 +10,11 @@ use dom0::{
     block, console,
     ramdisk::Ramdisk,
     shell, store,
-    toolstack::{Services, Toolstack},
+    toolstack::{self, Services, Toolstack},
 };
 use pv_guest_kernel::{
-    Environment, event::Channel, guest_main, power, println, shared::SharedPage, xenstore::Client,
+    Environment, event::Channel, executor, guest_main, power, println, shared::SharedPage, smp,
+    xenstore::Client,
 };
 
 guest_main!(main);
@@ -34,6 +35,7 @@ fn start(environment: &'static Environment) -> Result<(Toolstack, Client), Start
     let store = connect(&store_server)?;
     block::disks::discover(environment);
     block::spawn_backend_watcher(store.clone());
+    executor::spawn(own_vcpus(store.clone(), environment.vcpus)).detach();
     let services = Services {
         ramdisk: open_ramdisk(environment),
         store_server,
@@ -49,6 +51,23 @@ fn connect(server: &store::Server) -> Result<Client, StartError> {
     let (server_end, client_end) = Channel::loopback()?;
     server.introduce(DomId::DOM0, page.clone(), server_end);
     Ok(Client::new(page, client_end))
+}
+
+/// Has dom0's other vCPUs online, as long as `xl vcpu-set` says nothing else. They have nothing to
+/// do yet, and cost nothing while they wait for something.
+async fn own_vcpus(store: Client, vcpus: usize) {
+    let all = vcpus.min(smp::MAX_VCPUS) as u32;
+    if all == 1 {
+        return;
+    }
+    let published = toolstack::publish_vcpus(&store, DomId::DOM0, all, all).await;
+    let followed = match published {
+        Ok(()) => smp::hotplug::follow(store, vcpus).await,
+        error => error,
+    };
+    if let Err(error) = followed {
+        log::warn!("dom0 uses one vCPU: {error}");
+    }
 }
 
 /// The ramdisk, or an empty one: a shell without guests is better than none.

@@ -4,11 +4,13 @@
 mod bad_input;
 mod bench;
 mod boot;
+mod conformance;
 mod disks;
 mod hostile;
 mod lifecycle;
 mod scheduler;
 mod script;
+mod smp;
 mod store;
 
 use std::process::ExitCode;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         bad_input::SCENARIOS,
         hostile::SCENARIOS,
         bench::SCENARIOS,
+        smp::SCENARIOS,
+        conformance::SCENARIOS,
     ];
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();

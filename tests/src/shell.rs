@@ -114,6 +114,34 @@ impl Shell {
         Ok(row(&list, domain).and_then(|row| row.get(4).map(|state| state.to_string())))
     }
 
+    /// Waits until the domain has so many vCPUs online.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub fn wait_for_vcpus(&mut self, domain: &str, count: u64) -> Result<()> {
+        let mut online = None;
+        for _ in 0..ROUNDS {
+            let list = self.succeeds("xl list")?;
+            online = row(&list, domain).and_then(|row| row.get(3)?.parse().ok());
+            if online == Some(count) {
+                return Ok(());
+            }
+            self.session.wait(PAUSE)?;
+        }
+        bail!("{domain} has {online:?} vCPUs online, not {count}")
+    }
+
+    /// How often one physical CPU has interrupted another.
+    ///
+    /// # Errors
+    /// `xl info` does not say.
+    pub fn ipis(&mut self) -> Result<u64> {
+        let info = self.succeeds("xl info")?;
+        let line = info.lines().find_map(|line| line.strip_prefix("ipis")?.split_once(':'));
+        let (_, count) = line.with_context(|| format!("no ipis in: {info}"))?;
+        Ok(count.trim().parse()?)
+    }
+
     /// The domain's counters.
     ///
     /// # Errors

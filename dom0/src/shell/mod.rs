@@ -16,6 +16,7 @@ mod suggest;
 mod table;
 mod terminal;
 mod top;
+mod vcpu_set;
 mod words;
 mod xenstore;
 mod xl;

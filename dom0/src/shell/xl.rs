@@ -13,7 +13,7 @@ use pv_guest_kernel::{console, hypercall, print};
 use super::{
     Session, attach,
     command::{Command, CommandSet, Failure},
-    report, scheduling, top,
+    report, scheduling, top, vcpu_set,
 };
 use crate::toolstack::{Summary, config::Override};
 
@@ -71,6 +71,7 @@ pub const COMMANDS: CommandSet = CommandSet {
             summary: "set on which CPUs a vCPU may run: all, or as in 0-3,^2",
             run: |session, arguments| Box::pin(async { scheduling::pin(session, arguments) }),
         },
+        vcpu_set::COMMAND,
         Command {
             name: "sched-credit2",
             arguments: "[-d DOMAIN [-w WEIGHT] [-c CAP]]",

@@ -27,7 +27,7 @@ use super::{
 pub fn create_empty(config: &DomainConfig) -> Result<DomId, Errno> {
     hypercall::domctl::create(&CreateDomain {
         max_frames: memory::frames(config.memory),
-        max_vcpus: config.vcpus,
+        max_vcpus: config.max_vcpus(),
         max_grant_frames: 0,
         gicd_base: GICD_BASE,
         gicr_base: GICR_BASE,

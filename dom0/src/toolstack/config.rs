@@ -52,9 +52,13 @@ pub struct DomainConfig {
     /// MiB of memory.
     #[serde(default = "default_memory", deserialize_with = "memory")]
     pub memory: u32,
-    /// Number of vCPUs.
+    /// Number of vCPUs that are online when it starts.
     #[serde(default = "default_vcpus", deserialize_with = "vcpus")]
     pub vcpus: u32,
+    /// Most vCPUs that it may have online, `vcpus` if nothing is said; see
+    /// [`DomainConfig::max_vcpus`].
+    #[serde(default, deserialize_with = "maxvcpus")]
+    maxvcpus: Option<u32>,
     /// The physical CPUs that its vCPUs may use.
     #[serde(default = "default_cpus", deserialize_with = "cpus")]
     pub cpus: Cpus,
@@ -88,12 +92,30 @@ impl DomainConfig {
         let mut table: toml::Table =
             toml::from_str(text).map_err(|error| ConfigError::in_text(text, &error))?;
         if overrides.is_empty() {
-            return toml::from_str(text).map_err(|error| ConfigError::in_text(text, &error));
+            return toml::from_str(text)
+                .map_err(|error| ConfigError::in_text(text, &error))
+                .and_then(DomainConfig::check);
         }
         for replaced in overrides {
             table.insert(replaced.key.clone(), replaced.value());
         }
-        table.try_into().map_err(|error| ConfigError::in_arguments(&error))
+        table
+            .try_into()
+            .map_err(|error| ConfigError::in_arguments(&error))
+            .and_then(DomainConfig::check)
+    }
+
+    /// What no key can say alone.
+    fn check(self) -> Result<DomainConfig, ConfigError> {
+        if self.vcpus > self.max_vcpus() {
+            return Err(ConfigError::TooManyVcpus { vcpus: self.vcpus, most: self.max_vcpus() });
+        }
+        Ok(self)
+    }
+
+    /// Most vCPUs that the domain may have online.
+    pub fn max_vcpus(&self) -> u32 {
+        self.maxvcpus.unwrap_or(self.vcpus)
     }
 }
 
@@ -147,6 +169,14 @@ pub enum ConfigError {
     /// After replacing keys.
     #[error("{0}")]
     Arguments(String),
+    /// More vCPUs at the start than ever.
+    #[error("vcpus = {vcpus} is more than maxvcpus = {most}; raise maxvcpus or lower vcpus")]
+    TooManyVcpus {
+        /// At the start.
+        vcpus: u32,
+        /// At most.
+        most: u32,
+    },
     /// Not `key=value`.
     #[error("`{0}` is not key=value")]
     NotAnOverride(String),
@@ -205,6 +235,10 @@ fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 
 fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     in_range(deserializer, "vcpus", "vCPUs", 1, VCPUS_MAX)
+}
+
+fn maxvcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    in_range(deserializer, "maxvcpus", "vCPUs", 1, VCPUS_MAX).map(Some)
 }
 
 fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {

@@ -131,6 +131,16 @@ pub enum Error {
         /// How many it has.
         count: u32,
     },
+    /// It cannot have so many.
+    #[error("domain `{name}` has 1 to {most} vCPUs (maxvcpus in its domain file), not {asked}")]
+    VcpuCount {
+        /// The domain's name.
+        name: String,
+        /// What was asked for.
+        asked: u32,
+        /// Its vCPUs in all.
+        most: u32,
+    },
     /// Not in this state.
     #[error("domain `{name}` {state}")]
     WrongState {

@@ -4,7 +4,7 @@
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
-//! * `control`: what one may ask of it while it runs.
+//! * `control`, `vcpus`: what one may ask of it while it runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `devices`: takes it apart, from whatever state it is in.
 
@@ -25,6 +25,7 @@ mod plan;
 mod reaper;
 mod scheduling;
 mod store_entries;
+mod vcpus;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,6 +44,7 @@ pub use self::{
     domain::{End, Ended, Past, Summary},
     error::Error,
     scheduling::{Vcpu, Vcpus},
+    vcpus::publish as publish_vcpus,
 };
 use crate::{block, console, ramdisk::Ramdisk, store};
 

@@ -42,7 +42,7 @@ impl Plan<'_> {
         let image = Image::parse(file, &ram)
             .map_err(|error| Error::BadKernel { name: kernel.to_string(), error })?;
         // Its only variable text is the boot arguments.
-        let tree = device_tree::build(&ram, config.vcpus, &config.cmdline)
+        let tree = device_tree::build(&ram, config.max_vcpus(), &config.cmdline)
             .map_err(|_| Error::BadCmdline)?;
         let size = tree.len().next_multiple_of(PAGE_SIZE) as u64;
         match ram.end.checked_sub(size) {

@@ -68,6 +68,16 @@ pub fn domain_path(domain: DomId) -> String {
     format!("/local/domain/{}", domain.0)
 }
 
+/// Whether a vCPU is to be online, below its domain's directory.
+pub fn availability_key(vcpu: u32) -> String {
+    format!("cpu/{vcpu}/availability")
+}
+
+/// What is there when the first `online` vCPUs are to be.
+pub const fn availability(vcpu: u32, online: u32) -> &'static str {
+    if vcpu < online { "online" } else { "offline" }
+}
+
 /// Where the toolstack keeps what outlives a restart under Xen. The identifier is derived from
 /// the domain's, so that names stay unique without a source of randomness.
 fn vm_path(domain: DomId) -> String {
@@ -100,8 +110,8 @@ fn domain_entries(domain: DomId, config: &DomainConfig, ports: RingPorts) -> Vec
     own.add("vm", &vm.path);
     own.add("memory/static-max", kibibytes);
     own.add("memory/target", kibibytes);
-    for vcpu in 0..config.vcpus {
-        own.add(&format!("cpu/{vcpu}/availability"), "online");
+    for vcpu in 0..config.max_vcpus() {
+        own.add(&availability_key(vcpu), availability(vcpu, config.vcpus));
     }
     own.add("console/ring-ref", CONSOLE_FRAME.0);
     own.add("console/port", ports.console);
@@ -210,7 +220,7 @@ mod tests {
     const PORTS: RingPorts = RingPorts { console: Port(3), store: Port(4) };
 
     fn config() -> DomainConfig {
-        let text = "name = 'hash'\nkernel = 'hash'\nmemory = 32\nvcpus = 2\ndisk = 'disk1,xvdb,r'";
+        let text = "name = 'hash'\nkernel = 'hash'\nmemory = 32\nvcpus = 2\nmaxvcpus = 3\ndisk = 'disk1,xvdb,r'";
         DomainConfig::parse(text, &[]).unwrap()
     }
 
@@ -227,6 +237,7 @@ mod tests {
         assert_eq!(own("name"), "hash");
         assert_eq!(own("memory/target"), "32768");
         assert_eq!(own("cpu/1/availability"), "online");
+        assert_eq!(own("cpu/2/availability"), "offline");
         assert_eq!(own("console/port"), "3");
         assert_eq!(own("store/ring-ref"), STORE_FRAME.0.to_string());
         assert_eq!(value(&entries, &format!("{}/name", own("vm"))), "hash");

@@ -21,12 +21,14 @@ pub fn attempts(border: &mut Border) {
         ("grant command", Number::GrantTableOp),
         ("scheduler command", Number::SchedOp),
         ("parameter command", Number::HvmOp),
-        ("vCPU command", Number::VcpuOp),
-        ("assist command", Number::VmAssist),
     ];
     for (what, number) in with_commands {
         border.call(what, number.raw(), [COMMAND, 0, 0, 0, 0], &[ENOSYS]);
     }
+    // Xen on Arm answers these otherwise than most.
+    border.call("vCPU command", Number::VcpuOp.raw(), [COMMAND, 0, 0, 0, 0], &[EINVAL]);
+    border.call("assist type", Number::VmAssist.raw(), [0, COMMAND, 0, 0, 0], &[EINVAL]);
+    border.call("assist command", Number::VmAssist.raw(), [COMMAND, 5, 0, 0, 0], &[ENOSYS]);
     border.call("memory command", Number::MemoryOp.raw(), [63, 0, 0, 0, 0], &[ENOSYS]);
     border.call("someone's vCPU", Number::VcpuOp.raw(), [10, COMMAND, 0, 0, 0], &[ENOENT]);
     border.call("vCPU 2^32", Number::VcpuOp.raw(), [10, 1 << 32, 0, 0, 0], &[ENOENT, EINVAL]);

@@ -150,3 +150,19 @@ proptest! {
         prop_assert_eq!(config.memory, mebibytes);
     }
 }
+
+#[test]
+fn there_may_be_more_vcpus_later() {
+    let parse = |arguments: &[&str]| {
+        let overrides: Vec<_> =
+            arguments.iter().map(|text| Override::parse(text).unwrap()).collect();
+        DomainConfig::parse("name = 'a'\nkernel = 'a'", &overrides)
+    };
+    assert_eq!(parse(&[]).unwrap().max_vcpus(), 1);
+    assert_eq!(parse(&["vcpus=3"]).unwrap().max_vcpus(), 3);
+    let config = parse(&["vcpus=3", "maxvcpus=8"]).unwrap();
+    assert_eq!((config.vcpus, config.max_vcpus()), (3, 8));
+    let error = parse(&["vcpus=3", "maxvcpus=2"]).unwrap_err();
+    assert_eq!(error, ConfigError::TooManyVcpus { vcpus: 3, most: 2 });
+    assert!(parse(&["maxvcpus=9"]).unwrap_err().to_string().contains("1 to 8"));
+}
