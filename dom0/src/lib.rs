@@ -8,7 +8,7 @@
 //! * [`ramdisk`]: the kernels and domain files that the machine was started with.
 //! * [`byte_ring`], [`condition`]: what the store and the consoles have in common.
 //!
-//! All of it is cooperative tasks on one vCPU; nothing here blocks a thread, because there is none.
+//! All of it is cooperative tasks on vCPU 0; nothing here blocks a thread, because there is none.
 
 #![cfg_attr(target_os = "none", no_std)]
 #![deny(unsafe_code)]

@@ -296,16 +296,21 @@ impl SharedMemory for Explored {
     }
 }
 
-#[test]
-fn no_ordering_loses_a_wakeup_or_tears_a_message() {
-    loom::model(|| {
-        let memory = core::array::from_fn(|_| loom::sync::atomic::AtomicU32::new(0));
-        let memory = Explored(Arc::new(memory));
-        let mut front = FrontRing::<_, u32, u32>::new(memory.clone());
-        let mut back = BackRing::<_, u32, u32>::attach(memory);
-        front.push(&0xaaaa).unwrap();
-        let _ = front.publish();
+/// A ring in such memory, with one request that was published.
+fn explored() -> (FrontRing<Explored, u32, u32>, BackRing<Explored, u32, u32>) {
+    let memory = core::array::from_fn(|_| loom::sync::atomic::AtomicU32::new(0));
+    let memory = Explored(Arc::new(memory));
+    let mut front = FrontRing::new(memory.clone());
+    let back = BackRing::attach(memory);
+    front.push(&0xaaaa).unwrap();
+    let _ = front.publish();
+    (front, back)
+}
 
+#[test]
+fn no_ordering_loses_a_wakeup_or_tears_a_request() {
+    loom::model(|| {
+        let (mut front, mut back) = explored();
         let asking = loom::thread::spawn(move || {
             front.push(&0xbbbb).unwrap();
             front.publish()
@@ -319,5 +324,47 @@ fn no_ordering_loses_a_wakeup_or_tears_a_message() {
         assert!(matches!(second, None | Some(0xbbbb)), "torn: {second:x?}");
         // Whoever goes to sleep with a request unseen must be notified.
         assert!(second.is_some() || awake || notified, "asleep, and nobody rings");
+    });
+}
+
+#[test]
+fn no_ordering_loses_a_wakeup_or_tears_a_response() {
+    loom::model(|| {
+        let (mut front, mut back) = explored();
+        let answering = loom::thread::spawn(move || {
+            let request = back.pop().unwrap().unwrap();
+            back.push(&!request).unwrap();
+            back.publish()
+        });
+        let answer = front.pop().unwrap();
+        let awake = front.final_check().unwrap();
+        let notified = answering.join().unwrap();
+
+        assert!(matches!(answer, None | Some(0xffff_5555)), "torn: {answer:x?}");
+        assert!(answer.is_some() || awake || notified, "asleep, and nobody rings");
+    });
+}
+
+/// A response takes its request's slot while the front writes the next request elsewhere.
+#[test]
+fn no_ordering_mixes_requests_and_responses() {
+    loom::model(|| {
+        let (mut front, mut back) = explored();
+        let serving = loom::thread::spawn(move || {
+            let mut taken = 0;
+            while let Some(request) = back.pop().unwrap() {
+                taken += 1;
+                back.push(&!request).unwrap();
+                let _ = back.publish();
+            }
+            (taken, back.final_check().unwrap())
+        });
+        front.push(&0xbbbb).unwrap();
+        let notified = front.publish();
+        let answers: Vec<u32> = (0..2).filter_map(|_| front.pop().unwrap()).collect();
+        let (taken, awake) = serving.join().unwrap();
+
+        assert!([!0xaaaa, !0xbbbb].starts_with(&answers), "mixed up: {answers:x?}");
+        assert!(taken == 2 || awake || notified, "a request waits, and nobody rings");
     });
 }

@@ -28,11 +28,11 @@ impl Monitor {
         self.scheduler.start(key, now).map_err(|_| Errno::EAGAIN)?;
         vcpu.online = true;
         vcpu.interrupts.power_up();
-        self.repeat_upcall(key);
         if !runnable {
             self.pause_vcpu(key, now);
         }
         self.wake(key);
+        self.repeat_upcall(key);
         Ok(())
     }
 

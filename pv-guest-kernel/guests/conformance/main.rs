@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod call;
+mod console;
 mod runstate;
 mod sleep;
 mod vcpu;
@@ -28,6 +29,7 @@ async fn main(environment: &'static Environment) {
     vcpu::ask(&mut answers);
     runstate::ask(&mut answers);
     sleep::ask(&mut answers);
+    console::ask(&mut answers);
     watchdog::ask(&mut answers);
     println!("{} as expected, {} not", answers.right(), answers.wrong());
     match environment.argument("end") {

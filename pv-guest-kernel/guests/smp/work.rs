@@ -67,11 +67,12 @@ fn churn(mark: u64) -> usize {
         kept.push(Box::new([mark << 32 | round; 17]));
         if round % 3 == 0 {
             let taken = kept.swap_remove((round as usize * 7) % kept.len());
-            damaged +=
-                usize::from(taken.iter().any(|&word| word >> 32 != mark || word != taken[0]));
+            damaged += usize::from(is_damaged(&taken, mark));
         }
     }
-    let is_damaged =
-        |block: &&Box<[u64; 17]>| block.iter().any(|&word| word >> 32 != mark || word != block[0]);
-    damaged + kept.iter().filter(is_damaged).count()
+    damaged + kept.iter().filter(|block| is_damaged(block, mark)).count()
+}
+
+fn is_damaged(block: &[u64; 17], mark: u64) -> bool {
+    block.iter().any(|&word| word >> 32 != mark || word != block[0])
 }
