@@ -49,27 +49,24 @@ global_asm!(
     r#"
     .section .text.secondary, "ax"
     .global secondary_start
-secondary_start:                    // x0: a Start, MMU and caches off
-    msr     daifset, #0xf
-    ldp     x1, x2, [x0]
-    ldp     x3, x4, [x0, #16]
-    ldp     x5, x6, [x0, #32]
-    ldp     x0, x7, [x0, #48]
-    msr     mair_el1, x1
-    msr     tcr_el1, x2
-    msr     ttbr0_el1, x3
+secondary_start:                    // x0: a Start; MMU and caches off, all interrupts masked
+    ldp     x2, x3, [x0]
+    ldp     x4, x5, [x0, #16]
+    ldp     x6, x7, [x0, #32]
+    ldp     x0, x1, [x0, #48]
+    msr     mair_el1, x2
+    msr     tcr_el1, x3
+    msr     ttbr0_el1, x4
     isb
     tlbi    vmalle1
     ic      iallu
     dsb     nsh
     isb
-    msr     sctlr_el1, x4
+    msr     sctlr_el1, x5
     isb
-    msr     spsel, #1
-    mov     sp, x5
+    mov     sp, x6                  // PSCI starts a CPU on SP_EL1
     msr     spsel, #0
-    mov     sp, x6
-    mov     x1, x7
+    mov     sp, x7
     mov     x29, xzr                // the end of every backtrace
     mov     x30, xzr
     b       {enter}
