@@ -104,7 +104,7 @@ pub fn apply(domain: DomId, config: &DomainConfig) -> Result<(), Error> {
     if config.cpus == Cpus::ALL {
         return Ok(());
     }
-    pin_all(domain, config.vcpus, config.cpus)
+    pin_all(domain, config.max_vcpus(), config.cpus)
 }
 
 fn pin_all(domain: DomId, vcpus: u32, cpus: Cpus) -> Result<(), Error> {
