@@ -27,5 +27,7 @@ pub async fn to_a_sleeping_vcpu(report: &mut Report, count: u64) {
             core::hint::spin_loop();
         }
     }
-    report.equal("events to a sleeping vCPU", smp::counts(vcpu).events - before, count);
+    // One more: each vCPU is told once that it may have missed some.
+    let taken = smp::counts(vcpu).events - before;
+    report.check("events to a sleeping vCPU", (count..=count + 1).contains(&taken), taken);
 }
