@@ -60,6 +60,7 @@ fn start(machine: &'static Machine) -> ! {
     let interrupts = OwnInterrupts {
         timer: machine.timer.hypervisor,
         virtual_timer: machine.timer.virtual_,
+        physical_timer: machine.timer.physical,
         maintenance: machine.maintenance,
         uart: machine.uart.interrupt,
     };

@@ -6,6 +6,7 @@ use abi::sched::ShutdownReason;
 use abi::shared_info::VCPU_INFO_SIZE;
 use abi::{DomId, Errno, Gfn, PAGE_SIZE};
 
+use super::physical_timer::PhysicalTimer;
 use super::vcpu::{InfoPlace, Polling};
 use super::{Monitor, Privileged};
 use crate::machine::timer;
@@ -26,6 +27,7 @@ impl Monitor {
         let now = timer::now();
         // On a CPU it can still be only if it has just stopped there.
         self.scheduler.start(key, now).map_err(|_| Errno::EAGAIN)?;
+        vcpu.physical_timer = PhysicalTimer::default();
         vcpu.online = true;
         vcpu.interrupts.power_up();
         if !runnable {

@@ -16,6 +16,7 @@ mod info;
 pub mod interrupt;
 pub mod lifecycle;
 pub mod log_budget;
+pub mod physical_timer;
 pub mod physmap;
 #[expect(unsafe_code, reason = "takes the boot code's word for what is RAM")]
 pub mod ram;

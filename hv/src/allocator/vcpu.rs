@@ -5,6 +5,7 @@ use abi::{DomId, Port, VcpuId};
 
 use super::frame::{FramePool, Kind, OutOfFrames};
 use super::interrupt::VcpuInterrupts;
+use super::physical_timer::PhysicalTimer;
 use crate::machine::memory::RamFrame;
 use crate::types::{GuestVa, Ticks, VcpuKey};
 
@@ -78,6 +79,8 @@ pub struct Vcpu {
     pub polling: Polling,
     /// Its SGIs and PPIs.
     pub interrupts: VcpuInterrupts,
+    /// Its physical timer.
+    pub physical_timer: PhysicalTimer,
     /// Event interrupts that it was sent.
     pub events: u64,
     /// The frame that holds its `machine::context::Context`.
@@ -100,6 +103,7 @@ impl Vcpu {
             runstate_area: None,
             polling: Polling::No,
             interrupts: VcpuInterrupts::new(),
+            physical_timer: PhysicalTimer::default(),
             events: 0,
             context,
         })

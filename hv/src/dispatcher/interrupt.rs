@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "the vectors call an entry by its name")]
 
 use abi::DomId;
-use abi::device_tree::VIRTUAL_TIMER_PPI;
+use abi::device_tree::{PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI};
 use abi::event::Virq;
 use abi::sched::ShutdownReason;
 
@@ -15,7 +15,7 @@ use crate::machine::gic::{self, Intid};
 use crate::machine::lock::Guard;
 use crate::machine::vectors::Resume;
 use crate::machine::{percpu, timer, uart};
-use crate::types::CpuId;
+use crate::types::{CpuId, VcpuKey};
 
 /// Called by the vectors when an interrupt arrives while a vCPU runs. Handles one: if there are
 /// more, the next arrives as soon as the guest is resumed.
@@ -72,6 +72,10 @@ fn handle(monitor: &mut Monitor, cpu: CpuId, own: &OwnInterrupts, intid: Intid) 
         timer::virtual_timer::mask();
         gic::end_and_deactivate(intid);
         monitor.raise_private(percpu::resident(), VIRTUAL_TIMER_PPI);
+    } else if intid == own.physical_timer {
+        timer::set_physical_timer(None);
+        gic::end_and_deactivate(intid);
+        fire_physical_timer(monitor, percpu::resident());
     } else if intid == own.maintenance {
         monitor.fill_list_registers(percpu::resident());
         gic::end_and_deactivate(intid);
@@ -86,4 +90,12 @@ fn handle(monitor: &mut Monitor, cpu: CpuId, own: &OwnInterrupts, intid: Intid) 
         monitor.raise_shared(DomId::DOM0, intid.0);
     }
     false
+}
+
+fn fire_physical_timer(monitor: &mut Monitor, key: VcpuKey) {
+    let vcpu = monitor.domains.get_mut(key.domain).and_then(|domain| domain.vcpu_mut(key.vcpu));
+    if let Some(vcpu) = vcpu {
+        vcpu.physical_timer.fire();
+        monitor.raise_private(key, PHYSICAL_TIMER_PPI);
+    }
 }

@@ -57,6 +57,8 @@ pub struct OwnInterrupts {
     pub timer: Intid,
     /// The virtual timer of the running vCPU.
     pub virtual_timer: Intid,
+    /// The physical timer of EL1, which stands in for the running vCPU's.
+    pub physical_timer: Intid,
     /// List registers have become free.
     pub maintenance: Intid,
     /// The console.

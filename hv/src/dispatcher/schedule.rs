@@ -13,7 +13,7 @@ use crate::machine::context;
 use crate::machine::context::{Context, IdentityState};
 use crate::machine::lock::Guard;
 use crate::machine::{percpu, power, timer};
-use crate::types::{CpuId, VcpuKey};
+use crate::types::{CpuId, Ticks, VcpuKey};
 
 /// MPIDR_EL1 bit 31 reads as one.
 const MPIDR_RES1: u64 = 1 << 31;
@@ -48,9 +48,13 @@ pub fn enter_first() -> ! {
 fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
     let decision = monitor.scheduler.pick(cpu, timer::now());
     monitor.kicks.extend(decision.kick);
-    let watchdog = monitor.watchdogs.next();
-    timer::set_deadline(decision.preempt_at.into_iter().chain(watchdog).min());
+    look_again_at(monitor, decision.preempt_at);
     decision.run
+}
+
+/// Sets the timer for when this CPU must decide again, or a watchdog runs out.
+fn look_again_at(monitor: &Monitor, deadline: Option<Ticks>) {
+    timer::set_deadline(deadline.into_iter().chain(monitor.watchdogs.next()).min());
 }
 
 /// Makes `next` the vCPU that this CPU runs. While there is none, waits for interrupts and handles
@@ -104,16 +108,22 @@ fn resume(monitor: &mut Monitor, context: *mut Context) -> *mut Context {
 }
 
 /// Takes the registers of the vCPU that is in this CPU, if there is one, and sees to it that it
-/// wakes when its virtual timer is due.
+/// wakes when one of its timers is due.
 fn evict(monitor: &mut Monitor, cpu: CpuId) {
     let key = percpu::resident();
     let domain = monitor.domains.get(key.domain);
     let Some(vcpu) = domain.and_then(|domain| domain.vcpu(key.vcpu)) else { return };
-    if let Some(deadline) = timer::virtual_timer::deadline() {
-        let look_at = monitor.scheduler.wake_at(cpu, key, deadline, timer::now());
-        timer::set_deadline(look_at);
-    }
     let context = vcpu.context.pointer().cast::<Context>();
+    let physical_timer = vcpu.physical_timer.deadline();
+    if physical_timer.is_some() {
+        timer::set_physical_timer(None);
+    }
+    if let Some(deadline) =
+        [timer::virtual_timer::deadline(), physical_timer].into_iter().flatten().min()
+    {
+        let look_at = monitor.scheduler.wake_at(cpu, key, deadline, timer::now());
+        look_again_at(monitor, look_at);
+    }
     // SAFETY: the frame holds this vCPU's context, and its state is in this CPU, whose own block
     // says so; a domain is not destroyed before its vCPUs have left the CPUs.
     unsafe { (*context).switch_out() };
@@ -123,7 +133,11 @@ fn evict(monitor: &mut Monitor, cpu: CpuId) {
 /// Switches a vCPU in.
 fn load(monitor: &mut Monitor, key: VcpuKey) -> Option<()> {
     let domain = monitor.domains.get(key.domain)?;
-    let context = domain.vcpu(key.vcpu)?.context.pointer().cast::<Context>();
+    let vcpu = domain.vcpu(key.vcpu)?;
+    if let Some(deadline) = vcpu.physical_timer.deadline() {
+        timer::set_physical_timer(Some(deadline));
+    }
+    let context = vcpu.context.pointer().cast::<Context>();
     // SAFETY: the frame holds this vCPU's context, which `start_vcpu` wrote before it came
     // online; the scheduler runs a vCPU on one CPU at a time, and the vCPU that was in this CPU
     // has been evicted. Its domain cannot be destroyed while it is on a CPU.

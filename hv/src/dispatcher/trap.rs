@@ -5,6 +5,7 @@
 
 use super::exit::{count, load_register, register, skip_instruction, take};
 use super::{firmware, mmio, monitor, settle};
+use crate::allocator::physical_timer::Register;
 use crate::interpreter::exception::Fault;
 use crate::interpreter::system_register::{self, Access, Effect, SgiRequest};
 use crate::machine::context::{self, Context};
@@ -112,9 +113,28 @@ fn other_register(context: &mut Context, syndrome: u64) -> Resume {
     let access = Access::decode(syndrome);
     match system_register::access(access) {
         Effect::Value(value) => return load_register(context, access.rt, value),
+        Effect::PhysicalTimer(register) => return physical_timer(context, access, register),
         Effect::Ignored => {}
         Effect::Undefined => return take(Fault::Undefined),
     }
+    skip_instruction();
+    Resume::Guest
+}
+
+/// CNTP_*_EL0. What is written takes effect at once in this CPU's timer.
+fn physical_timer(context: &mut Context, access: Access, timer_register: Register) -> Resume {
+    let caller = percpu::running();
+    let mut monitor = monitor();
+    let domain = monitor.domains.get_mut(caller.domain);
+    let Some(vcpu) = domain.and_then(|domain| domain.vcpu_mut(caller.vcpu)) else {
+        return Resume::Another;
+    };
+    if access.is_read {
+        let value = vcpu.physical_timer.read(timer_register, timer::now());
+        return load_register(context, access.rt, value);
+    }
+    vcpu.physical_timer.write(timer_register, register(context, access.rt), timer::now());
+    timer::set_physical_timer(vcpu.physical_timer.deadline());
     skip_instruction();
     Resume::Guest
 }

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::VcpuId;
 
+use crate::allocator::physical_timer;
 use crate::machine::id_registers;
 
 /// A system register by its encoding (Arm ARM C5.1.2), kept as the syndrome has it, so that it is
@@ -56,6 +57,13 @@ const ICC_SGI0R: Encoding = Encoding::new(3, 0, 12, 11, 7);
 /// ACTLR_EL1
 const ACTLR: Encoding = Encoding::new(3, 0, 1, 0, 1);
 
+/// CNTP_TVAL_EL0
+const CNTP_TVAL: Encoding = Encoding::new(3, 3, 14, 2, 0);
+/// CNTP_CTL_EL0
+const CNTP_CTL: Encoding = Encoding::new(3, 3, 14, 2, 1);
+/// CNTP_CVAL_EL0
+const CNTP_CVAL: Encoding = Encoding::new(3, 3, 14, 2, 2);
+
 /// A trapped MRS or MSR (ISS of exception class 0x18, Arm ARM D24.2.40).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
@@ -101,6 +109,8 @@ pub enum Effect {
     Value(u64),
     /// A write has no effect.
     Ignored,
+    /// It concerns the physical timer.
+    PhysicalTimer(physical_timer::Register),
     /// There is no such register here.
     Undefined,
 }
@@ -109,6 +119,9 @@ pub enum Effect {
 pub fn access(access: Access) -> Effect {
     let Access { register, is_read, .. } = access;
     match (register, is_read) {
+        (CNTP_CTL, _) => Effect::PhysicalTimer(physical_timer::Register::Control),
+        (CNTP_CVAL, _) => Effect::PhysicalTimer(physical_timer::Register::CompareValue),
+        (CNTP_TVAL, _) => Effect::PhysicalTimer(physical_timer::Register::TimerValue),
         // Group 0 is not the guest's.
         (ICC_SGI0R | ACTLR, false) => Effect::Ignored,
         (ACTLR, true) => Effect::Value(0),

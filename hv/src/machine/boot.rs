@@ -206,7 +206,8 @@ mod target {
     pub fn initialise_cpu(machine: &Machine) -> Result<(), gic::GicError> {
         el2::init_cpu();
         gic::init_cpu(percpu::this_cpu())?;
-        for intid in [machine.timer.hypervisor, machine.timer.virtual_, machine.maintenance] {
+        let timer = &machine.timer;
+        for intid in [timer.hypervisor, timer.virtual_, timer.physical, machine.maintenance] {
             gic::enable_ppi(intid)?;
         }
         Ok(())

@@ -54,6 +54,17 @@ pub fn set_deadline(deadline: Option<Ticks>) {
     aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
 }
 
+/// Sets when EL1's physical timer shall interrupt on this CPU; `None` for never.
+pub fn set_physical_timer(deadline: Option<Ticks>) {
+    const ENABLE: u64 = 1;
+    if let Some(Ticks(at)) = deadline {
+        write_register!("cntp_cval_el0", at);
+    }
+    write_register!("cntp_ctl_el0", if deadline.is_some() { ENABLE } else { 0 });
+    #[cfg(target_os = "none")]
+    aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
+}
+
 /// The virtual timer of the vCPU in this CPU.
 pub mod virtual_timer {
     use super::{read_register, write_register};

@@ -107,14 +107,9 @@ core::arch::global_asm!(
     .balign 2048
     .global vectors
     routine vectors
-    fault 0
-    fault 1
-    fault 2
-    fault 3
-    fault 4
-    fault 5
-    fault 6
-    fault 7
+    .irp n, 0, 1, 2, 3, 4, 5, 6, 7
+    fault \n
+    .endr
     .balign 128                         // lower EL, AArch64
     save_clobbered
     mrs x1, esr_el2
@@ -208,8 +203,7 @@ switch:
     mov sp, x2
     b monitor_fault_entry
 
-    .arch_extension fp
-    .arch_extension simd
+    .arch_extension simd                // includes fp
     .macro fp_registers instruction
         pairs \instruction, q, x0, 16, {Q}, 0, 2, 4, 6, 8, 10, 12, 14
         pairs \instruction, q, x0, 16, {Q}, 16, 18, 20, 22, 24, 26, 28, 30
@@ -231,8 +225,7 @@ switch:
     msr fpsr, x2
     ret
     .noaltmacro
-    .arch_extension nosimd
-    .arch_extension nofp
+    .arch_extension nofp                // and with it simd
     "#,
     SP_EL0 = const offset_of!(Context, sp_el0),
     ELR = const offset_of!(Context, elr),
