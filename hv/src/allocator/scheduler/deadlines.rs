@@ -2,7 +2,7 @@
 //! earliest deadline of its own.
 
 use super::heap::{Heap, Order};
-use super::slots::{PerVcpu, Slot};
+use super::slots::{PerCpu, PerVcpu, Slot};
 use crate::types::{CpuId, MAX_CPUS, Ticks};
 
 impl Order for Ticks {
@@ -15,7 +15,7 @@ impl Order for Ticks {
 /// At most one deadline for each vCPU.
 #[derive(Debug)]
 pub(super) struct Deadlines {
-    heaps: [Heap; MAX_CPUS],
+    heaps: PerCpu<Heap>,
     at: PerVcpu<Ticks>,
     /// In whose heap a vCPU is.
     cpu: PerVcpu<Option<CpuId>>,
@@ -24,7 +24,7 @@ pub(super) struct Deadlines {
 impl Deadlines {
     pub(super) const fn new() -> Self {
         Deadlines {
-            heaps: [const { Heap::new() }; MAX_CPUS],
+            heaps: PerCpu([const { Heap::new() }; MAX_CPUS]),
             at: PerVcpu::filled(Ticks(0)),
             cpu: PerVcpu::filled(None),
         }
@@ -39,31 +39,28 @@ impl Deadlines {
     /// Sets a vCPU's deadline on a CPU; it must have none.
     pub(super) fn set(&mut self, cpu: CpuId, slot: Slot, at: Ticks) {
         debug_assert!(self.of(slot).is_none());
-        let Some(heap) = self.heaps.get_mut(cpu.0) else { return };
         self.at[slot] = at;
         self.cpu[slot] = Some(cpu);
-        heap.insert(slot, &self.at);
+        self.heaps[cpu].insert(slot, &self.at);
     }
 
     /// Removes a vCPU's deadline, if it has one.
     #[inline]
     pub(super) fn cancel(&mut self, slot: Slot) {
-        if let Some(cpu) = self.cpu[slot].take()
-            && let Some(heap) = self.heaps.get_mut(cpu.0)
-        {
-            heap.remove(slot, &self.at);
+        if let Some(cpu) = self.cpu[slot].take() {
+            self.heaps[cpu].remove(slot, &self.at);
         }
     }
 
     /// The earliest deadline on a CPU.
     #[inline]
     pub(super) fn first(&self, cpu: CpuId) -> Option<Ticks> {
-        self.heaps.get(cpu.0)?.first().map(|slot| self.at[slot])
+        self.heaps[cpu].first().map(|slot| self.at[slot])
     }
 
     /// Removes the earliest deadline on a CPU, if it has passed, and tells whose it was.
     pub(super) fn take_due(&mut self, cpu: CpuId, now: Ticks) -> Option<Slot> {
-        let slot = self.heaps.get(cpu.0)?.first()?;
+        let slot = self.heaps[cpu].first()?;
         if self.at[slot] > now {
             return None;
         }

@@ -44,6 +44,14 @@ impl Heap {
         self.rise(hole, slot, keys);
     }
 
+    /// Inserts a vCPU in place of the first member.
+    #[inline]
+    pub(super) fn replace_first<K: Order>(&mut self, slot: Slot, keys: &PerVcpu<K>) {
+        debug_assert!(!self.is_empty());
+        let hole = self.sink(0, slot, keys);
+        self.put(hole, slot);
+    }
+
     #[inline]
     pub(super) fn remove<K: Order>(&mut self, slot: Slot, keys: &PerVcpu<K>) {
         let hole = usize::from(self.positions[slot]);

@@ -6,7 +6,7 @@
 
 use super::cpu_set::CpuSet;
 use super::heap::{Heap, Order};
-use super::slots::{PerVcpu, Slot};
+use super::slots::{PerCpu, PerVcpu, Slot};
 use super::virtual_time::VirtualTime;
 use crate::types::{CpuId, MAX_CPUS};
 
@@ -33,7 +33,9 @@ pub(super) struct RunQueue {
     turns: PerVcpu<Turn>,
     arrivals: u64,
     anywhere: Heap,
-    pinned: [Heap; MAX_CPUS],
+    pinned: PerCpu<Heap>,
+    /// How many wait in queues of CPUs.
+    pinned_members: usize,
 }
 
 impl RunQueue {
@@ -43,7 +45,8 @@ impl RunQueue {
             turns: PerVcpu::filled(Turn { had: VirtualTime::ZERO, arrival: 0 }),
             arrivals: 0,
             anywhere: Heap::new(),
-            pinned: [const { Heap::new() }; MAX_CPUS],
+            pinned: PerCpu([const { Heap::new() }; MAX_CPUS]),
+            pinned_members: 0,
         }
     }
 
@@ -56,14 +59,25 @@ impl RunQueue {
     /// Whether anybody waits who may run on this CPU but not on all.
     #[inline]
     pub(super) fn has_pinned(&self, cpu: CpuId) -> bool {
-        self.pinned.get(cpu.0).is_some_and(|heap| !heap.is_empty())
+        self.pinned_members != 0 && !self.pinned[cpu].is_empty()
+    }
+
+    /// Whether anybody waits who may not run on all CPUs.
+    #[inline]
+    pub(super) fn has_any_pinned(&self) -> bool {
+        self.pinned_members != 0
     }
 
     /// Who is served next on this CPU.
     #[inline]
     pub(super) fn first(&self, cpu: CpuId) -> Option<Slot> {
-        let pinned = self.pinned.get(cpu.0).and_then(Heap::first);
-        match (self.anywhere.first(), pinned) {
+        let any = self.anywhere.first();
+        if self.pinned_members == 0 { any } else { self.first_of_both(any, cpu) }
+    }
+
+    #[cold]
+    fn first_of_both(&self, any: Option<Slot>, cpu: CpuId) -> Option<Slot> {
+        match (any, self.pinned[cpu].first()) {
             (Some(any), Some(pinned)) if self.turns[pinned].before(self.turns[any]) => Some(pinned),
             (None, pinned) => pinned,
             (any, _) => any,
@@ -72,12 +86,12 @@ impl RunQueue {
 
     #[inline]
     pub(super) fn insert(&mut self, slot: Slot, affinity: CpuSet) {
-        self.turns[slot] = Turn { had: self.had[slot], arrival: self.arrivals };
-        self.arrivals = self.arrivals.wrapping_add(1);
+        self.take_turn(slot);
         if affinity == CpuSet::ALL {
             self.anywhere.insert(slot, &self.turns);
         } else {
-            affinity.for_each(|cpu| self.pinned[cpu.0 % MAX_CPUS].insert(slot, &self.turns));
+            self.pinned_members += 1;
+            affinity.for_each(|cpu| self.pinned[cpu].insert(slot, &self.turns));
         }
     }
 
@@ -87,7 +101,22 @@ impl RunQueue {
         if affinity == CpuSet::ALL {
             self.anywhere.remove(slot, &self.turns);
         } else {
-            affinity.for_each(|cpu| self.pinned[cpu.0 % MAX_CPUS].remove(slot, &self.turns));
+            self.pinned_members -= 1;
+            affinity.for_each(|cpu| self.pinned[cpu].remove(slot, &self.turns));
         }
+    }
+
+    /// Removes the vCPU that is the first of those that may run anywhere, and inserts another that
+    /// may.
+    #[inline]
+    pub(super) fn exchange_first(&mut self, slot: Slot) {
+        self.take_turn(slot);
+        self.anywhere.replace_first(slot, &self.turns);
+    }
+
+    #[inline]
+    fn take_turn(&mut self, slot: Slot) {
+        self.turns[slot] = Turn { had: self.had[slot], arrival: self.arrivals };
+        self.arrivals = self.arrivals.wrapping_add(1);
     }
 }

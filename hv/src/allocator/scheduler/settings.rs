@@ -1,9 +1,9 @@
 //! What the toolstack sets and sees: weights, caps, and where vCPUs may run.
 
-use abi::{DomId, Errno};
+use abi::{DomId, Errno, VcpuId};
 
 use super::{CpuSet, Parameters, Place, Scheduler, Slot};
-use crate::types::{CpuId, Ticks, VcpuKey};
+use crate::types::{CpuId, MAX_VCPUS, Ticks, VcpuKey};
 
 /// Where a vCPU is and may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +35,10 @@ impl Scheduler {
         // What was used until now is charged by the old ones.
         let mut kick = CpuSet::EMPTY;
         for cpu in self.online.without(self.idle) {
-            let unit = self.current(cpu).and_then(|slot| self.units[slot].as_ref());
-            if unit.is_some_and(|unit| unit.key.domain == domain) {
-                self.charge(cpu, now);
+            if let Some(slot) = self.cpus[cpu].current
+                && self.units[slot].key.domain == domain
+            {
+                self.charge(cpu, slot, now);
                 kick.insert(cpu);
             }
         }
@@ -49,7 +50,7 @@ impl Scheduler {
 
     /// Where a vCPU is and may be.
     pub fn place(&self, key: VcpuKey) -> Option<VcpuPlace> {
-        let (_, unit) = self.unit(key)?;
+        let unit = &self.units[self.find(key)?];
         Some(VcpuPlace { cpu: unit.last, affinity: unit.affinity })
     }
 
@@ -68,7 +69,7 @@ impl Scheduler {
         let everywhere = self.online.without(affinity).is_empty();
         let affinity = if everywhere { CpuSet::ALL } else { affinity };
         self.withdraw(slot);
-        let Some(unit) = &mut self.units[slot] else { return Err(Errno::ESRCH) };
+        let unit = &mut self.units[slot];
         unit.affinity = affinity;
         let place = unit.place;
         let kick = match place {
@@ -97,9 +98,7 @@ impl Scheduler {
     }
 
     fn slots(&self, domain: DomId) -> impl Iterator<Item = Slot> {
-        let is_its = move |&slot: &Slot| {
-            self.units[slot].as_ref().is_some_and(|unit| unit.key.domain == domain)
-        };
-        Slot::all_of(domain).filter(is_its)
+        let keys = (0..MAX_VCPUS as u32).map(move |vcpu| VcpuKey { domain, vcpu: VcpuId(vcpu) });
+        keys.filter_map(|key| self.find(key))
     }
 }

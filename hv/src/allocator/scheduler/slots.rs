@@ -1,11 +1,10 @@
-//! One place in a fixed table for each vCPU, and for each domain, that can exist at a time.
+//! Tables with a fixed place for each vCPU and each domain that can exist at a time, and for each
+//! CPU. The remainders in here change nothing: they let the compiler see that an index is in range.
 
 use core::ops::{Index, IndexMut};
 
-use abi::DomId;
-
 use crate::allocator::{MAX_DOMAINS, slot};
-use crate::types::{MAX_VCPUS, VcpuKey};
+use crate::types::{CpuId, MAX_CPUS, MAX_VCPUS, VcpuKey};
 
 /// vCPUs in the machine at a time.
 pub(super) const SLOTS: usize = MAX_DOMAINS * MAX_VCPUS;
@@ -26,12 +25,6 @@ impl Slot {
         let index = slot(key.domain) * MAX_VCPUS + vcpu;
         u16::try_from(index).ok().map(Slot)
     }
-
-    /// The places of a domain's vCPUs.
-    pub(super) fn all_of(domain: DomId) -> impl Iterator<Item = Slot> {
-        (0..MAX_VCPUS as u32)
-            .filter_map(move |vcpu| Slot::of(VcpuKey { domain, vcpu: abi::VcpuId(vcpu) }))
-    }
 }
 
 /// A table with one entry for each vCPU.
@@ -49,7 +42,6 @@ impl<T> Index<Slot> for PerVcpu<T> {
 
     #[inline]
     fn index(&self, slot: Slot) -> &T {
-        // The remainder changes nothing; it lets the compiler see that the index is in range.
         &self.0[usize::from(slot.0) % SLOTS]
     }
 }
@@ -84,5 +76,25 @@ impl<T> IndexMut<Slot> for PerDomain<T> {
     #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
         &mut self.0[usize::from(slot.0) / MAX_VCPUS % MAX_DOMAINS]
+    }
+}
+
+/// A table with one entry for each CPU.
+#[derive(Debug)]
+pub(super) struct PerCpu<T>(pub(super) [T; MAX_CPUS]);
+
+impl<T> Index<CpuId> for PerCpu<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, cpu: CpuId) -> &T {
+        &self.0[cpu.0 % MAX_CPUS]
+    }
+}
+
+impl<T> IndexMut<CpuId> for PerCpu<T> {
+    #[inline]
+    fn index_mut(&mut self, cpu: CpuId) -> &mut T {
+        &mut self.0[cpu.0 % MAX_CPUS]
     }
 }

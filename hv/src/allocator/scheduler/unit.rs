@@ -1,6 +1,7 @@
 //! What the scheduler knows of one vCPU.
 
 use abi::shared_info::Runstate;
+use abi::{DomId, VcpuId};
 
 use super::cpu_set::CpuSet;
 use crate::allocator::vcpu::RunTimes;
@@ -35,8 +36,14 @@ pub(super) struct Unit {
 }
 
 impl Unit {
+    /// The place of no vCPU: none has this number.
+    pub(super) const VACANT: Unit = Unit::new(
+        VcpuKey { domain: DomId::INVALID, vcpu: VcpuId(u32::MAX) },
+        RunTimes::OFFLINE.since,
+    );
+
     /// One that is offline and may run anywhere.
-    pub(super) fn new(key: VcpuKey, now: Ticks) -> Unit {
+    pub(super) const fn new(key: VcpuKey, now: Ticks) -> Unit {
         Unit {
             key,
             place: Place::Aside,
@@ -53,8 +60,24 @@ impl Unit {
         !self.blocked && !self.paused
     }
 
+    /// Notes where it is from now on, and books its time.
     #[inline]
-    pub(super) fn runstate(&self) -> Runstate {
+    pub(super) fn go(&mut self, place: Place, now: Ticks) {
+        self.place = place;
+        self.book(now);
+    }
+
+    /// Books its time if what it does has changed.
+    #[inline]
+    pub(super) fn book(&mut self, now: Ticks) {
+        let state = self.runstate();
+        if state != self.times.state {
+            self.times.change(state, now);
+        }
+    }
+
+    #[inline]
+    fn runstate(&self) -> Runstate {
         match self.place {
             Place::On(_) if !self.blocked => Runstate::Running,
             Place::Queued | Place::Parked => Runstate::Runnable,

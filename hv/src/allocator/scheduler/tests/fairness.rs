@@ -232,7 +232,10 @@ fn impossible_settings_are_refused() {
     let now = machine.now();
     let weightless = Parameters { weight: 0, cap: 0 };
     assert!(machine.scheduler.set_parameters(DomId(0), weightless, now).is_err());
-    assert!(machine.scheduler.set_parameters(DomId(9), Parameters::DEFAULT, now).is_err());
+    for nobody in [DomId(9), DomId::INVALID, DomId(u16::MAX)] {
+        assert!(machine.scheduler.set_parameters(nobody, Parameters::DEFAULT, now).is_err());
+        assert!(machine.scheduler.parameters(nobody).is_none());
+    }
     let nowhere = CpuSet::only(CpuId(5));
     assert!(machine.scheduler.set_affinity(machine.keys[0], nowhere, now).is_err());
 }

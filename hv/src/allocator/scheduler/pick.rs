@@ -1,0 +1,281 @@
+//! What a CPU runs, until when, and what it costs.
+
+use super::heap::Order;
+use super::virtual_time::{Span, VirtualTime};
+use super::{CpuSet, Place, Scheduler, Slice, Slot};
+use crate::types::{CpuId, Ticks, VcpuKey};
+
+/// What a CPU should do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// The vCPU to run, or `None` to wait for an interrupt.
+    pub run: Option<VcpuKey>,
+    /// When this CPU must look again: its slice ends or a deadline passes.
+    pub preempt_at: Option<Ticks>,
+    /// Other CPUs that have to pick too.
+    pub kick: CpuSet,
+}
+
+/// What becomes of the vCPU that a CPU ran so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It stays, to go on, or in the registers of an idle CPU.
+    Stays,
+    /// It leaves for the queue.
+    Waits,
+    /// It leaves until its domain's next income.
+    Parks,
+    /// It leaves.
+    Leaves,
+}
+
+impl Scheduler {
+    /// Decides what this CPU runs now. The vCPU that it ran so far leaves it if it may not go on
+    /// there, or if another one is to have its turn.
+    pub fn pick(&mut self, cpu: CpuId, now: Ticks) -> Decision {
+        self.kicked.remove(cpu);
+        let current = self.cpus[cpu].current;
+        match current {
+            Some(slot) if self.idle.contains(cpu) => self.begin_slice(cpu, slot, now),
+            Some(slot) => self.charge(cpu, slot, now),
+            None => {}
+        }
+        let next = self.next(cpu, now);
+        // Who waits from now on, or still, although it may have counted on this CPU.
+        let mut left = None;
+        match current.map(|slot| (slot, self.judge(cpu, slot, next, now))) {
+            Some((_, Verdict::Stays)) => left = next,
+            Some((slot, Verdict::Waits)) => {
+                self.exchange(cpu, slot, next, now);
+                left = Some(slot);
+            }
+            Some((slot, Verdict::Parks)) => {
+                self.park(cpu, slot, now);
+                self.run(cpu, next, now);
+            }
+            Some((slot, Verdict::Leaves)) => {
+                self.units[slot].go(Place::Aside, now);
+                self.run(cpu, next, now);
+            }
+            None => self.run(cpu, next, now),
+        }
+        self.conclude(cpu, left, now)
+    }
+
+    /// Notes what this CPU does from now on, and who else must look at the queue therefore.
+    #[inline(always)]
+    fn conclude(&mut self, cpu: CpuId, left: Option<Slot>, now: Ticks) -> Decision {
+        let unit = self.cpus[cpu].current.map(|slot| &self.units[slot]);
+        let run = unit.filter(|unit| unit.runnable()).map(|unit| unit.key);
+        self.idle.set(cpu, run.is_none());
+        self.ticking.set(cpu, run.is_some() && self.someone_waits(cpu));
+        let mut kick = left.map_or(CpuSet::EMPTY, |slot| self.call_for_again(slot, cpu));
+        if run.is_none() && self.queue.has_any_pinned() {
+            kick.extend(self.pull(cpu));
+        }
+        self.kicked.extend(kick);
+        Decision { run, preempt_at: self.preempt_at(cpu, now), kick }
+    }
+
+    /// When this CPU must pick again: its slice ends, or a vCPU that waits for a time on it is due.
+    #[inline]
+    pub fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Option<Ticks> {
+        let mut at = self.deadlines.first(cpu);
+        if self.idle.contains(cpu) {
+            return at;
+        }
+        let state = &self.cpus[cpu];
+        if let Slice::Until(end) = state.slice
+            && self.ticking.contains(cpu)
+            && at.is_none_or(|at| end < at)
+        {
+            at = Some(end);
+        }
+        match state.current {
+            Some(slot) if self.shares[slot].budget.is_some() => self.budget_end(slot, at, now),
+            _ => at,
+        }
+    }
+
+    /// When a vCPU that runs has to be looked at, at `at` if not before, because of its domain's
+    /// budget, of which its domain's other vCPUs may want their parts. Not all too often: what is
+    /// used too much is owed.
+    #[cold]
+    fn budget_end(&self, slot: Slot, at: Option<Ticks>, now: Ticks) -> Option<Ticks> {
+        let share = &self.shares[slot];
+        let left = share.budget?.left(now)?.0 / u64::from(share.runnable.max(1));
+        let end = Ticks(now.0.saturating_add(left.max(self.slice.0 / 8)));
+        Some(at.map_or(end, |at| at.min(end)))
+    }
+
+    #[inline(always)]
+    fn judge(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> Verdict {
+        let unit = &self.units[slot];
+        let at_home = unit.affinity.contains(cpu);
+        if !unit.runnable() {
+            let may_stay = !unit.paused && at_home && next.is_none();
+            return if may_stay { Verdict::Stays } else { Verdict::Leaves };
+        }
+        if self.is_out_of_budget(slot, now) {
+            return Verdict::Parks;
+        }
+        match next {
+            _ if !at_home => Verdict::Waits,
+            Some(next) if self.gives_way(cpu, slot, next, now) => Verdict::Waits,
+            Some(_) => Verdict::Stays,
+            None => {
+                // A wish to yield is over when nobody takes it up.
+                let slice = &mut self.cpus[cpu].slice;
+                if !matches!(slice, Slice::Until(_)) {
+                    *slice = Slice::Until(now);
+                }
+                Verdict::Stays
+            }
+        }
+    }
+
+    /// Whether the current vCPU has to make room for one that waits. If not, its slice begins anew
+    /// should it have ended.
+    #[inline(always)]
+    fn gives_way(&mut self, cpu: CpuId, slot: Slot, next: Slot, now: Ticks) -> bool {
+        let (had, others) = (self.queue.had[slot], self.queue.had[next]);
+        match self.cpus[cpu].slice {
+            Slice::Yielded => {
+                self.queue.had[slot] = had.max(others.next());
+                true
+            }
+            Slice::Displaced => true,
+            Slice::Until(end) if now < end => self.takes_over(next, had),
+            Slice::Until(_) if others.before(had) => true,
+            Slice::Until(_) => {
+                self.cpus[cpu].slice = self.slice_from(now);
+                false
+            }
+        }
+    }
+
+    /// Who waits for this CPU and is served next. Those whose domain has used up its budget are
+    /// parked on the way.
+    #[inline(always)]
+    fn next(&mut self, cpu: CpuId, now: Ticks) -> Option<Slot> {
+        loop {
+            let slot = self.queue.first(cpu)?;
+            if !self.is_out_of_budget(slot, now) {
+                return Some(slot);
+            }
+            self.withdraw(slot);
+            self.park(cpu, slot, now);
+        }
+    }
+
+    #[inline(always)]
+    fn is_out_of_budget(&mut self, slot: Slot, now: Ticks) -> bool {
+        self.shares[slot].budget.is_some() && self.has_spent_all(slot, now)
+    }
+
+    #[cold]
+    fn has_spent_all(&mut self, slot: Slot, now: Ticks) -> bool {
+        self.shares[slot].budget.as_mut().is_some_and(|budget| budget.left(now).is_none())
+    }
+
+    /// Has a vCPU, which is in no queue, wait for its domain's next income.
+    #[cold]
+    fn park(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
+        self.units[slot].go(Place::Parked, now);
+        if let Some(budget) = &self.shares[slot].budget {
+            self.deadlines.set(cpu, slot, budget.next_income());
+        }
+    }
+
+    /// Gives the CPU to a vCPU that waits for it, or to none.
+    #[inline(always)]
+    fn run(&mut self, cpu: CpuId, next: Option<Slot>, now: Ticks) {
+        self.cpus[cpu].current = next;
+        if let Some(slot) = next {
+            self.queue.remove(slot, self.units[slot].affinity);
+            self.settle_in(cpu, slot, now);
+        }
+    }
+
+    /// Gives the CPU to a vCPU that waits, or to none, and has the one that it ran wait.
+    #[inline(always)]
+    fn exchange(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) {
+        let affinity = self.units[slot].affinity;
+        match next {
+            Some(next) if affinity == CpuSet::ALL && self.units[next].affinity == CpuSet::ALL => {
+                self.queue.exchange_first(slot);
+                self.cpus[cpu].current = Some(next);
+                self.settle_in(cpu, next, now);
+            }
+            next => {
+                self.run(cpu, next, now);
+                self.queue.insert(slot, affinity);
+            }
+        }
+        self.units[slot].go(Place::Queued, now);
+    }
+
+    #[inline(always)]
+    fn settle_in(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
+        self.begin_slice(cpu, slot, now);
+        let unit = &mut self.units[slot];
+        unit.last = cpu;
+        unit.go(Place::On(cpu), now);
+    }
+
+    /// The CPU's vCPU begins to run.
+    #[inline(always)]
+    fn begin_slice(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
+        let had = self.queue.had[slot];
+        self.clock = self.clock.max(had);
+        let slice = self.slice_from(now);
+        let state = &mut self.cpus[cpu];
+        (state.charged, state.slice) = (now, slice);
+        state.clock = state.clock.max(had);
+    }
+
+    #[inline(always)]
+    fn slice_from(&self, now: Ticks) -> Slice {
+        Slice::Until(Ticks(now.0.saturating_add(self.slice.0)))
+    }
+
+    /// Charges the vCPU on this CPU for its time until now.
+    #[inline]
+    pub(super) fn charge(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
+        let since = core::mem::replace(&mut self.cpus[cpu].charged, now);
+        let had = self.queue.had[slot].plus(self.charge_of(slot, since, now));
+        self.queue.had[slot] = had.at_least(self.clock_of(slot).minus(self.arrears));
+        if let Some(budget) = &mut self.shares[slot].budget {
+            budget.spend(Ticks(now.0.saturating_sub(since.0)));
+        }
+    }
+
+    /// What a vCPU that has run since then is to be charged. It runs for longer than a slice only
+    /// while nobody waits: then its time costs it nothing.
+    #[inline]
+    pub(super) fn charge_of(&self, slot: Slot, since: Ticks, now: Ticks) -> Span {
+        let ran = now.0.saturating_sub(since.0).min(self.slice.0.saturating_mul(2));
+        let share = &self.shares[slot];
+        share.rate.charge(Ticks(ran), share.runnable)
+    }
+
+    /// The most that a vCPU had had when it got one of the CPUs that this one may use.
+    #[inline]
+    pub(super) fn clock_of(&self, slot: Slot) -> VirtualTime {
+        match self.units[slot].affinity {
+            CpuSet::ALL => self.clock,
+            some => self.clock_among(some),
+        }
+    }
+
+    #[cold]
+    fn clock_among(&self, cpus: CpuSet) -> VirtualTime {
+        cpus.map(|cpu| self.cpus[cpu].clock).reduce(VirtualTime::max).unwrap_or(self.clock)
+    }
+
+    /// Whether a vCPU may interrupt the slice of one that has had so much.
+    #[inline]
+    pub(super) fn takes_over(&self, slot: Slot, had: VirtualTime) -> bool {
+        self.queue.had[slot].plus(self.advantage).before(had)
+    }
+}
