@@ -16,7 +16,7 @@ impl CpuSet {
     pub const ALL: CpuSet = CpuSet(!0 >> (u8::BITS as usize - MAX_CPUS));
 
     const fn bit(cpu: CpuId) -> u8 {
-        if cpu.0 < MAX_CPUS { 1 << cpu.0 } else { 0 }
+        1 << (cpu.0 % MAX_CPUS)
     }
 
     /// One CPU.

@@ -12,9 +12,10 @@ pub(super) trait Order: Copy {
 /// The caller knows who is in it: nobody is inserted twice, only members are removed, and a
 /// member's key does not change.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Heap {
-    members: [Slot; SLOTS],
     count: usize,
+    members: [Slot; SLOTS],
     /// Where each member stands in `members`.
     positions: PerVcpu<u16>,
 }

@@ -78,13 +78,10 @@ struct Cpu {
     clock: VirtualTime,
 }
 
-/// All vCPUs and CPUs.
+/// All vCPUs and CPUs. What every decision needs comes first, within reach of one base address.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Scheduler {
-    units: PerVcpu<Unit>,
-    shares: PerDomain<Share>,
-    queue: RunQueue,
-    deadlines: Deadlines,
     cpus: PerCpu<Cpu>,
     /// The latest of the CPUs' clocks.
     clock: VirtualTime,
@@ -95,6 +92,9 @@ pub struct Scheduler {
     /// CPUs that will pick by themselves at the end of a slice.
     ticking: CpuSet,
     slice: Ticks,
+    /// The most that a vCPU is charged for at a time: it runs for longer only while nobody waits,
+    /// and then its time costs it nothing.
+    chargeable: Ticks,
     /// By how much a vCPU that wakes must have had less than one that runs, to take its CPU.
     advantage: Span,
     /// By how much a vCPU that slept may have had less than those that did not.
@@ -102,6 +102,10 @@ pub struct Scheduler {
     /// By how much one that did not may: that happens where it has a CPU for itself and could not
     /// use its share if it tried, and, for a moment, beside domains of very little weight.
     arrears: Span,
+    units: PerVcpu<Unit>,
+    shares: PerDomain<Share>,
+    queue: RunQueue,
+    deadlines: Deadlines,
 }
 
 impl Scheduler {
@@ -125,6 +129,7 @@ impl Scheduler {
             kicked: CpuSet::EMPTY,
             ticking: CpuSet::EMPTY,
             slice: Ticks(0),
+            chargeable: Ticks(0),
             advantage: Span::ZERO,
             credit: Span::ZERO,
             arrears: Span::ZERO,
@@ -134,6 +139,7 @@ impl Scheduler {
     /// A CPU begins to take part; `slice` is the length of a time slice in ticks, the same for all.
     pub fn start_cpu(&mut self, cpu: CpuId, slice: Ticks) {
         self.slice = slice;
+        self.chargeable = Ticks(slice.0.saturating_mul(2));
         self.advantage = Span::of(Ticks(slice.0 / 8));
         self.credit = Span::of(Ticks(slice.0.saturating_mul(2)));
         self.arrears = Span::of(Ticks(slice.0.saturating_mul(64)));

@@ -250,11 +250,10 @@ impl Scheduler {
         }
     }
 
-    /// What a vCPU that has run since then is to be charged. It runs for longer than a slice only
-    /// while nobody waits: then its time costs it nothing.
+    /// What a vCPU that has run since then is to be charged.
     #[inline]
     pub(super) fn charge_of(&self, slot: Slot, since: Ticks, now: Ticks) -> Span {
-        let ran = now.0.saturating_sub(since.0).min(self.slice.0.saturating_mul(2));
+        let ran = now.0.saturating_sub(since.0).min(self.chargeable.0);
         let share = &self.shares[slot];
         share.rate.charge(Ticks(ran), share.runnable)
     }

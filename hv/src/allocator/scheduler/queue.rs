@@ -27,15 +27,16 @@ impl Order for Turn {
 
 /// The caller knows who is in it: nobody is inserted twice, only members are removed.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct RunQueue {
+    arrivals: u64,
+    /// How many wait in queues of CPUs.
+    pinned_members: usize,
+    anywhere: Heap,
     /// What each vCPU has had, whether it waits or not.
     pub(super) had: PerVcpu<VirtualTime>,
     turns: PerVcpu<Turn>,
-    arrivals: u64,
-    anywhere: Heap,
     pinned: PerCpu<Heap>,
-    /// How many wait in queues of CPUs.
-    pinned_members: usize,
 }
 
 impl RunQueue {
