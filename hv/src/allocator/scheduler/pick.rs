@@ -2,7 +2,7 @@
 
 use super::heap::Order;
 use super::virtual_time::{Span, VirtualTime};
-use super::{CpuSet, Place, Scheduler, Slice, Slot};
+use super::{CpuSet, Place, Scheduler, Slice, Slot, Unit};
 use crate::types::{CpuId, Ticks, VcpuKey};
 
 /// What a CPU should do now.
@@ -33,6 +33,13 @@ impl Scheduler {
     /// Decides what this CPU runs now. The vCPU that it ran so far leaves it if it may not go on
     /// there, or if another one is to have its turn.
     pub fn pick(&mut self, cpu: CpuId, now: Ticks) -> Decision {
+        // The compiler knows where the one scheduler is, and would compute the address of each
+        // field anew: that costs more than what is done with them.
+        core::hint::black_box(self).decide(cpu, now)
+    }
+
+    #[inline(always)]
+    fn decide(&mut self, cpu: CpuId, now: Ticks) -> Decision {
         self.kicked.remove(cpu);
         let current = self.cpus[cpu].current;
         match current {
@@ -138,10 +145,10 @@ impl Scheduler {
     /// should it have ended.
     #[inline(always)]
     fn gives_way(&mut self, cpu: CpuId, slot: Slot, next: Slot, now: Ticks) -> bool {
-        let (had, others) = (self.queue.had[slot], self.queue.had[next]);
+        let (had, others) = (self.units[slot].had, self.units[next].had);
         match self.cpus[cpu].slice {
             Slice::Yielded => {
-                self.queue.had[slot] = had.max(others.next());
+                self.units[slot].had = had.max(others.next());
                 true
             }
             Slice::Displaced => true,
@@ -200,16 +207,16 @@ impl Scheduler {
     /// Gives the CPU to a vCPU that waits, or to none, and has the one that it ran wait.
     #[inline(always)]
     fn exchange(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) {
-        let affinity = self.units[slot].affinity;
+        let Unit { affinity, had, .. } = self.units[slot];
         match next {
             Some(next) if affinity == CpuSet::ALL && self.units[next].affinity == CpuSet::ALL => {
-                self.queue.exchange_first(slot);
+                self.queue.exchange_first(slot, had);
                 self.cpus[cpu].current = Some(next);
                 self.settle_in(cpu, next, now);
             }
             next => {
                 self.run(cpu, next, now);
-                self.queue.insert(slot, affinity);
+                self.queue.insert(slot, had, affinity);
             }
         }
         self.units[slot].go(Place::Queued, now);
@@ -226,7 +233,7 @@ impl Scheduler {
     /// The CPU's vCPU begins to run.
     #[inline(always)]
     fn begin_slice(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
-        let had = self.queue.had[slot];
+        let had = self.units[slot].had;
         self.clock = self.clock.max(had);
         let slice = self.slice_from(now);
         let state = &mut self.cpus[cpu];
@@ -243,8 +250,8 @@ impl Scheduler {
     #[inline]
     pub(super) fn charge(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
         let since = core::mem::replace(&mut self.cpus[cpu].charged, now);
-        let had = self.queue.had[slot].plus(self.charge_of(slot, since, now));
-        self.queue.had[slot] = had.at_least(self.clock_of(slot).minus(self.arrears));
+        let had = self.units[slot].had.plus(self.charge_of(slot, since, now));
+        self.units[slot].had = had.at_least(self.clock_of(slot).minus(self.arrears));
         if let Some(budget) = &mut self.shares[slot].budget {
             budget.spend(Ticks(now.0.saturating_sub(since.0)));
         }
@@ -275,6 +282,6 @@ impl Scheduler {
     /// Whether a vCPU may interrupt the slice of one that has had so much.
     #[inline]
     pub(super) fn takes_over(&self, slot: Slot, had: VirtualTime) -> bool {
-        self.queue.had[slot].plus(self.advantage).before(had)
+        self.units[slot].had.plus(self.advantage).before(had)
     }
 }

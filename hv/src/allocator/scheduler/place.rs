@@ -30,7 +30,7 @@ impl Scheduler {
         self.lift(slot);
         let unit = &mut self.units[slot];
         unit.go(Place::Queued, now);
-        self.queue.insert(slot, unit.affinity);
+        self.queue.insert(slot, unit.had, unit.affinity);
         self.call_for(slot, now)
     }
 
@@ -39,7 +39,7 @@ impl Scheduler {
     #[inline]
     fn lift(&mut self, slot: Slot) {
         let floor = self.clock_of(slot).minus(self.credit);
-        self.queue.had[slot] = self.queue.had[slot].at_least(floor);
+        self.units[slot].had = self.units[slot].had.at_least(floor);
     }
 
     /// Who must look at the queue now that a vCPU has come into it: one idle CPU if there is one,
@@ -107,7 +107,7 @@ impl Scheduler {
         let had = |cpu: CpuId| {
             let state = &self.cpus[cpu];
             let slot = state.current?;
-            Some((cpu, self.queue.had[slot].plus(self.charge_of(slot, state.charged, now))))
+            Some((cpu, self.units[slot].had.plus(self.charge_of(slot, state.charged, now))))
         };
         let richer = |one: (CpuId, VirtualTime), other: (CpuId, VirtualTime)| {
             if one.1.max(other.1) == one.1 { one } else { other }

@@ -33,8 +33,6 @@ pub(super) struct RunQueue {
     /// How many wait in queues of CPUs.
     pinned_members: usize,
     anywhere: Heap,
-    /// What each vCPU has had, whether it waits or not.
-    pub(super) had: PerVcpu<VirtualTime>,
     turns: PerVcpu<Turn>,
     pinned: PerCpu<Heap>,
 }
@@ -42,7 +40,6 @@ pub(super) struct RunQueue {
 impl RunQueue {
     pub(super) const fn new() -> Self {
         RunQueue {
-            had: PerVcpu::filled(VirtualTime::ZERO),
             turns: PerVcpu::filled(Turn { had: VirtualTime::ZERO, arrival: 0 }),
             arrivals: 0,
             anywhere: Heap::new(),
@@ -85,9 +82,10 @@ impl RunQueue {
         }
     }
 
+    /// Inserts a vCPU that has had so much.
     #[inline]
-    pub(super) fn insert(&mut self, slot: Slot, affinity: CpuSet) {
-        self.take_turn(slot);
+    pub(super) fn insert(&mut self, slot: Slot, had: VirtualTime, affinity: CpuSet) {
+        self.take_turn(slot, had);
         if affinity == CpuSet::ALL {
             self.anywhere.insert(slot, &self.turns);
         } else {
@@ -110,14 +108,14 @@ impl RunQueue {
     /// Removes the vCPU that is the first of those that may run anywhere, and inserts another that
     /// may.
     #[inline]
-    pub(super) fn exchange_first(&mut self, slot: Slot) {
-        self.take_turn(slot);
+    pub(super) fn exchange_first(&mut self, slot: Slot, had: VirtualTime) {
+        self.take_turn(slot, had);
         self.anywhere.replace_first(slot, &self.turns);
     }
 
     #[inline]
-    fn take_turn(&mut self, slot: Slot) {
-        self.turns[slot] = Turn { had: self.had[slot], arrival: self.arrivals };
+    fn take_turn(&mut self, slot: Slot, had: VirtualTime) {
+        self.turns[slot] = Turn { had, arrival: self.arrivals };
         self.arrivals = self.arrivals.wrapping_add(1);
     }
 }

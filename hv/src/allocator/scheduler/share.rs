@@ -17,8 +17,9 @@ impl Parameters {
     pub const DEFAULT: Parameters = Parameters { weight: DEFAULT_WEIGHT, cap: 0 };
 }
 
-/// A domain's share.
+/// A domain's share. Aligned, so that one is found by a shift.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 pub(super) struct Share {
     pub(super) parameters: Parameters,
     pub(super) rate: Rate,

@@ -4,6 +4,7 @@ use abi::shared_info::Runstate;
 use abi::{DomId, VcpuId};
 
 use super::cpu_set::CpuSet;
+use super::virtual_time::VirtualTime;
 use crate::allocator::vcpu::RunTimes;
 use crate::types::{CpuId, Ticks, VcpuKey};
 
@@ -20,8 +21,9 @@ pub(super) enum Place {
     On(CpuId),
 }
 
-/// One vCPU.
+/// One vCPU. Aligned, so that one is found by a shift.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(128))]
 pub(super) struct Unit {
     pub(super) key: VcpuKey,
     pub(super) place: Place,
@@ -32,6 +34,8 @@ pub(super) struct Unit {
     pub(super) affinity: CpuSet,
     /// Where it ran last.
     pub(super) last: CpuId,
+    /// How much CPU it has had.
+    pub(super) had: VirtualTime,
     pub(super) times: RunTimes,
 }
 
@@ -51,6 +55,7 @@ impl Unit {
             paused: true,
             affinity: CpuSet::ALL,
             last: CpuId(0),
+            had: VirtualTime::ZERO,
             times: RunTimes { since: now, ..RunTimes::OFFLINE },
         }
     }
