@@ -45,13 +45,13 @@ pub use settings::VcpuPlace;
 pub use share::Parameters;
 
 use super::vcpu::RunTimes;
-use crate::types::{CpuId, MAX_CPUS, Ticks, VcpuKey};
+use crate::types::{CpuId, MAX_CPUS, MAX_VCPUS, Ticks, VcpuKey};
 use deadlines::Deadlines;
 use queue::RunQueue;
 use share::Share;
 use slots::{PerCpu, PerDomain, PerVcpu, Slot};
 use unit::{Place, Unit};
-use virtual_time::{Span, VirtualTime};
+use virtual_time::{Rate, Span, VirtualTime};
 
 /// How long a vCPU may run while others wait, in milliseconds.
 pub const SLICE_MILLISECONDS: u64 = 5;
@@ -102,6 +102,8 @@ pub struct Scheduler {
     /// By how much one that did not may: that happens where it has a CPU for itself and could not
     /// use its share if it tried, and, for a moment, beside domains of very little weight.
     arrears: Span,
+    /// Within which all lie: the largest charge, and twice the arrears.
+    reach: Span,
     units: PerVcpu<Unit>,
     shares: PerDomain<Share>,
     queue: RunQueue,
@@ -133,6 +135,7 @@ impl Scheduler {
             advantage: Span::ZERO,
             credit: Span::ZERO,
             arrears: Span::ZERO,
+            reach: Span::ZERO,
         }
     }
 
@@ -143,6 +146,8 @@ impl Scheduler {
         self.advantage = Span::of(Ticks(slice.0 / 8));
         self.credit = Span::of(Ticks(slice.0.saturating_mul(2)));
         self.arrears = Span::of(Ticks(slice.0.saturating_mul(64)));
+        let largest = Rate::of_weight(1).charge(self.chargeable, MAX_VCPUS as u8);
+        self.reach = largest.plus(self.arrears).plus(self.arrears);
         if !self.online.contains(cpu) {
             self.online.insert(cpu);
             self.idle.insert(cpu);
@@ -161,7 +166,7 @@ impl Scheduler {
             let vacant = self.units[slot].key == Unit::VACANT.key;
             debug_assert!(vacant, "{domain} takes the place of another");
             self.shares[slot] = Share::DEFAULT;
-            self.units[slot] = Unit::new(key, now);
+            self.units[slot] = Unit { had: self.clock, ..Unit::new(key, now) };
         }
     }
 

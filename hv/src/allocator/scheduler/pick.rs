@@ -251,7 +251,7 @@ impl Scheduler {
     pub(super) fn charge(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
         let since = core::mem::replace(&mut self.cpus[cpu].charged, now);
         let had = self.units[slot].had.plus(self.charge_of(slot, since, now));
-        self.units[slot].had = had.at_least(self.clock_of(slot).minus(self.arrears));
+        self.units[slot].had = self.near_the_clock(slot, had, self.arrears);
         if let Some(budget) = &mut self.shares[slot].budget {
             budget.spend(Ticks(now.0.saturating_sub(since.0)));
         }
@@ -263,6 +263,17 @@ impl Scheduler {
         let ran = now.0.saturating_sub(since.0).min(self.chargeable.0);
         let share = &self.shares[slot];
         share.rate.charge(Ticks(ran), share.runnable)
+    }
+
+    /// What a vCPU has had, kept from lying farther behind the others on CPUs that it may use.
+    #[inline]
+    pub(super) fn near_the_clock(
+        &self,
+        slot: Slot,
+        had: VirtualTime,
+        farthest: Span,
+    ) -> VirtualTime {
+        had.near(self.clock_of(slot).minus(farthest), self.reach)
     }
 
     /// The most that a vCPU had had when it got one of the CPUs that this one may use.

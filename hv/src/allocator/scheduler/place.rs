@@ -38,8 +38,7 @@ impl Scheduler {
     /// may use: what it did not want then is not owed to it now.
     #[inline]
     fn lift(&mut self, slot: Slot) {
-        let floor = self.clock_of(slot).minus(self.credit);
-        self.units[slot].had = self.units[slot].had.at_least(floor);
+        self.units[slot].had = self.near_the_clock(slot, self.units[slot].had, self.credit);
     }
 
     /// Who must look at the queue now that a vCPU has come into it: one idle CPU if there is one,

@@ -69,8 +69,17 @@ impl Scheduler {
         let everywhere = self.online.without(affinity).is_empty();
         let affinity = if everywhere { CpuSet::ALL } else { affinity };
         self.withdraw(slot);
+        if let Place::On(cpu) = self.units[slot].place
+            && !self.idle.contains(cpu)
+        {
+            self.charge(cpu, slot, now);
+        }
+        let clock = self.clock_of(slot);
+        self.units[slot].affinity = affinity;
+        // Virtual time may pass at another speed there.
+        let had = self.units[slot].had.moved(clock, self.clock_of(slot));
         let unit = &mut self.units[slot];
-        unit.affinity = affinity;
+        unit.had = had;
         let place = unit.place;
         let kick = match place {
             Place::Queued | Place::Parked => {

@@ -212,6 +212,31 @@ fn pinned_groups_do_not_disturb_each_other() {
     }
 }
 
+/// Virtual time passes at another speed where a CPU has few users: who comes from there neither
+/// waits until the others have caught up, nor keeps them waiting.
+#[test]
+fn who_moves_between_groups_is_at_home_at_once() {
+    let mut machine = Machine::new(2, 7);
+    for (index, cpu) in [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (5, 1), (6, 1)] {
+        machine.pin(index, Some(cpu));
+        machine.wake(index);
+    }
+    machine.run_until(1000 * SLICE);
+    machine.pin(5, Some(0));
+    let there = measure(&mut machine, 7, 120 * SLICE);
+    machine.pin(5, Some(1));
+    machine.pin(0, Some(1));
+    let back = measure(&mut machine, 7, 120 * SLICE);
+    let should = [1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0 / 6.0, 1.0];
+    for (got, should) in there.iter().zip(should) {
+        assert!((got - should).abs() < 0.03, "{there:?}");
+    }
+    let should = [1.0 / 3.0, 0.25, 0.25, 0.25, 0.25, 1.0 / 3.0, 1.0 / 3.0];
+    for (got, should) in back.iter().zip(should) {
+        assert!((got - should).abs() < 0.03, "{back:?}");
+    }
+}
+
 #[test]
 fn a_cap_ends_tickless_running_and_is_lifted_again() {
     let mut machine = Machine::new(1, 1);
