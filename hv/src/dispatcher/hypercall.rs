@@ -57,7 +57,7 @@ tables! {
     GrantTableOp => grant::grant_table_op;
     VmAssist => vcpu::vm_assist;
     VcpuOp => vcpu::vcpu_op;
-    SchedOp => sched::sched_op;
+    SchedOp => sched::sched_op, sched_op;
     EventChannelOp => event::event_channel_op, event_channel_op;
     HvmOp => hvm::hvm_op;
     Sysctl => sysctl::sysctl;
@@ -152,6 +152,20 @@ fn announce(
 #[inline(never)]
 fn other_event_channel_op(context: &mut Context) -> Resume {
     locked(context, event::event_channel_op)
+}
+
+/// Yielding is short when nobody waits, and leads to another vCPU otherwise.
+extern "C" fn sched_op(context: &mut Context) -> Resume {
+    if context.x[0] != abi::sched::Command::Yield.raw() {
+        return other_sched_op(context);
+    }
+    context.x[0] = 0;
+    if sched::yields(&mut super::monitor()) { Resume::Another } else { Resume::Guest }
+}
+
+#[inline(never)]
+fn other_sched_op(context: &mut Context) -> Resume {
+    locked(context, sched::sched_op)
 }
 
 /// Runs a handler under the monitor's lock, and settles what it left behind.

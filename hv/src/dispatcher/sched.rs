@@ -20,13 +20,8 @@ pub fn sched_op(call: &mut Call<'_>) -> Outcome {
     let [command, argument, ..] = *call.args;
     let argument = GuestVa(argument);
     match Command::from_raw(command) {
-        Some(Command::Yield) if !call.monitor.scheduler.someone_waits(percpu::this_cpu()) => {
-            Outcome::Return(0)
-        }
-        Some(Command::Yield) => {
-            call.monitor.scheduler.yield_slice(percpu::this_cpu());
-            Outcome::Reschedule(0)
-        }
+        Some(Command::Yield) if yields(call.monitor) => Outcome::Reschedule(0),
+        Some(Command::Yield) => Outcome::Return(0),
         Some(Command::Block) => block(call),
         Some(Command::Shutdown) => shutdown(call, argument),
         Some(Command::Poll) => poll(call, argument).unwrap_or_else(Outcome::from),
@@ -35,6 +30,17 @@ pub fn sched_op(call: &mut Call<'_>) -> Outcome {
         Some(Command::Watchdog) => watchdog(call, argument).unwrap_or_else(Outcome::from),
         None => Errno::ENOSYS.into(),
     }
+}
+
+/// Ends the caller's slice if somebody waits for this CPU. Returns whether it gives up the CPU.
+#[inline(always)]
+pub(super) fn yields(monitor: &mut Monitor) -> bool {
+    let cpu = percpu::this_cpu();
+    let yields = monitor.scheduler.someone_waits(cpu);
+    if yields {
+        monitor.scheduler.yield_slice(cpu);
+    }
+    yields
 }
 
 /// Unmasks interrupts and sleeps until one comes. Xen unmasks, too: the caller shall not have to

@@ -63,12 +63,19 @@ fn register_runstate(
     Ok(0)
 }
 
-/// Writes the run state of the vCPU that is loaded on this CPU to where it wants it. One that has
-/// unmapped its record goes without.
+/// Writes the run state of the vCPU that is loaded on this CPU to where it wants it, if it does.
+#[inline(always)]
 pub(super) fn publish_runstate(monitor: &Monitor, key: VcpuKey) {
     let Some(domain) = monitor.domains.get(key.domain) else { return };
-    let Some(place) = domain.vcpu(key.vcpu).and_then(|vcpu| vcpu.runstate_area) else { return };
-    let _ = write_runstate(monitor, place, &runstate(monitor, key), domain.runstate_update_flag);
+    if let Some(place) = domain.vcpu(key.vcpu).and_then(|vcpu| vcpu.runstate_area) {
+        publish_at(monitor, key, place, domain.runstate_update_flag);
+    }
+}
+
+/// One that has unmapped its record goes without.
+#[inline(never)]
+fn publish_at(monitor: &Monitor, key: VcpuKey, place: GuestVa, announced: bool) {
+    let _ = write_runstate(monitor, place, &runstate(monitor, key), announced);
 }
 
 /// Another vCPU may read the record meanwhile. If the guest asked for it (`vm_assist`), it learns

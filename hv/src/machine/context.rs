@@ -60,6 +60,33 @@ pub struct FpState {
     pub q: [u128; 32],
 }
 
+/// Saves system registers, two at a time: memory is accessed in pairs.
+macro_rules! save_registers {
+    ($bank:ident, $a:ident = $a_name:literal, $b:ident = $b_name:literal, $($rest:tt)*) => {
+        let (a, b) = (read_register!($a_name), read_register!($b_name));
+        ($bank.$a, $bank.$b) = (a, b);
+        save_registers!($bank, $($rest)*);
+    };
+    ($bank:ident, $a:ident = $a_name:literal,) => {
+        $bank.$a = read_register!($a_name);
+    };
+    ($bank:ident,) => {};
+}
+
+/// Loads them likewise.
+macro_rules! load_registers {
+    ($bank:ident, $a:ident = $a_name:literal, $b:ident = $b_name:literal, $($rest:tt)*) => {
+        let (a, b) = ($bank.$a, $bank.$b);
+        write_register!($a_name, a);
+        write_register!($b_name, b);
+        load_registers!($bank, $($rest)*);
+    };
+    ($bank:ident, $a:ident = $a_name:literal,) => {
+        write_register!($a_name, $bank.$a);
+    };
+    ($bank:ident,) => {};
+}
+
 /// A structure with one field for each system register, and their saving and loading.
 macro_rules! register_bank {
     ($(#[$doc:meta])* $bank:ident { $($(#[$field_doc:meta])* $field:ident = $name:literal,)* }) => {
@@ -74,13 +101,13 @@ macro_rules! register_bank {
             /// Copies the CPU's registers here.
             #[inline]
             fn save(&mut self) {
-                $(self.$field = read_register!($name);)*
+                save_registers!(self, $($field = $name,)*);
             }
 
             /// Copies them into the CPU. Takes effect at the next context synchronization.
             #[inline]
             fn load(&self) {
-                $(write_register!($name, self.$field);)*
+                load_registers!(self, $($field = $name,)*);
             }
         }
     };
