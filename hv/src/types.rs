@@ -60,3 +60,15 @@ impl fmt::Display for VcpuKey {
 /// A point in time: ticks of the system counter (CNTPCT_EL0).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticks(pub u64);
+
+impl Ticks {
+    /// The earlier of two points in time that may not come.
+    #[inline(always)]
+    pub fn earlier(a: Option<Ticks>, b: Option<Ticks>) -> Option<Ticks> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (Some(only), None) | (None, Some(only)) => Some(only),
+            (None, None) => None,
+        }
+    }
+}

@@ -53,8 +53,9 @@ fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
 }
 
 /// Sets the timer for when this CPU must decide again, or a watchdog runs out.
+#[inline(always)]
 fn look_again_at(monitor: &Monitor, deadline: Option<Ticks>) {
-    timer::set_deadline(deadline.into_iter().chain(monitor.watchdogs.next()).min());
+    timer::set_deadline(Ticks::earlier(deadline, monitor.watchdogs.next()));
 }
 
 /// Makes `next` the vCPU that this CPU runs. While there is none, waits for interrupts and handles
@@ -118,9 +119,7 @@ fn evict(monitor: &mut Monitor, cpu: CpuId) {
     if physical_timer.is_some() {
         timer::set_physical_timer(None);
     }
-    if let Some(deadline) =
-        [timer::virtual_timer::deadline(), physical_timer].into_iter().flatten().min()
-    {
+    if let Some(deadline) = Ticks::earlier(timer::virtual_timer::deadline(), physical_timer) {
         let look_at = monitor.scheduler.wake_at(cpu, key, deadline, timer::now());
         look_again_at(monitor, look_at);
     }

@@ -7,7 +7,8 @@ use super::list_register::{self, ListRegister, MAX_LIST_REGISTERS};
 use super::registers::{read_register, write_register};
 use super::{el2, percpu};
 
-/// Everything a vCPU has in registers. The vectors know the offsets of the first four fields.
+/// Everything a vCPU has in registers. The vectors know the offsets of the first four fields. What
+/// moves at each change of vCPUs comes next, within reach of the instructions that move pairs.
 ///
 /// While the vCPU runs, SP_EL2 points here. What is current in here depends on where one looks:
 /// - in every entry from the vectors: `x[0..=18]`, `x[29]` and `x[30]`;
@@ -25,16 +26,16 @@ pub struct Context {
     pub elr: u64,
     /// Its processor state there.
     pub spsr: u64,
-    /// The floating-point and vector registers.
-    pub fp: FpState,
     /// The system registers of EL1 and EL0.
     pub el1: El1State,
-    /// What the monitor told this vCPU it is, and its stage-2 table.
-    pub identity: IdentityState,
     /// Its virtual timer.
     pub timer: TimerState,
+    /// What the monitor told this vCPU it is, and its stage-2 table.
+    pub identity: IdentityState,
     /// Its virtual interrupt controller.
     pub gic: GicState,
+    /// The floating-point and vector registers.
+    pub fp: FpState,
     /// Why it left its own code, by cause. Only the CPU that it is on counts.
     pub exits: ExitCounts,
 }
