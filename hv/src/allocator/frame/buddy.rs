@@ -33,6 +33,7 @@ impl Buddy {
     }
 
     /// Returns a block, merging it with every free buddy.
+    #[inline]
     pub(super) fn give(&mut self, table: &mut Table, mut block: Index, mut order: u8) {
         while order < MAX_ORDER {
             let buddy = block.buddy(order);

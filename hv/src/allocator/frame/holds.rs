@@ -46,7 +46,7 @@ impl FramePool {
     }
 
     /// Drops a hold. After the last, the frame is free.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, frame: RamFrame) {
         let Some(index) = self.index(frame.mfn()) else { return };
         let entry = &mut self.table[index];
@@ -60,6 +60,7 @@ impl FramePool {
 
     /// Drops the owner's hold on a frame of its RAM. If others hold it, it stays charged to the
     /// owner until they release it.
+    #[inline]
     pub fn surrender(&mut self, frame: RamFrame) {
         let Some(index) = self.index(frame.mfn()) else { return };
         let Entry { owner, kind, holds, .. } = self.table[index];
@@ -100,7 +101,7 @@ impl FramePool {
     }
 
     /// Frees a frame.
-    #[inline]
+    #[inline(never)]
     fn reclaim(&mut self, index: Index) {
         let Entry { owner, kind, .. } = self.table[index];
         self.table[index].holds = 0;

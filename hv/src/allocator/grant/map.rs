@@ -69,6 +69,7 @@ impl Monitor {
 
     /// Removes the leaf first: when the granter sees that the entry is free, and when the frame
     /// may become somebody else's, nobody can reach it this way any more.
+    #[inline(always)]
     fn end_mapping(&mut self, caller: DomId, handle: u32, mapping: Mapping) -> Result<(), Status> {
         let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
         let leaf = mapper.stage2.unmap(&mut self.frames, mapping.gfn());

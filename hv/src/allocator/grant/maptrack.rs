@@ -102,7 +102,7 @@ impl Maptrack {
     }
 
     /// Adds a mapping and returns its handle. There must be room ([`Maptrack::reserve`]).
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, mapping: Mapping) -> Option<u32> {
         let handle = self.free;
         let place = self.place_mut(handle)?;

@@ -148,7 +148,7 @@ impl Stage2 {
 
     /// Maps `2^order` frames from `mfn` at `gfn`, as one block if that is possible. All of it or
     /// nothing; what is mapped already is not replaced.
-    #[inline]
+    #[inline(always)]
     pub fn map(
         &mut self,
         pool: &mut FramePool,
@@ -258,6 +258,7 @@ impl Stage2 {
 
     /// Unmaps a page and says what was there. Fails only if a block would have to be split and
     /// there is no frame for the table.
+    #[inline(always)]
     pub fn unmap(&mut self, pool: &mut FramePool, gfn: Gfn) -> Result<Option<Leaf>, OutOfFrames> {
         self.unmap_if(pool, gfn, |_| Ok(()))
     }
@@ -291,6 +292,7 @@ impl Stage2 {
     }
 
     /// Empties the slot of a page, and with it the tables above that become empty.
+    #[inline(always)]
     fn clear_page(&self, pool: &mut FramePool, above: [Slot; 2], level3: RamFrame, gfn: Gfn) {
         let [level1, level2] = above;
         clear(pool, level3_slot(level3, gfn));
