@@ -166,7 +166,8 @@ impl Scheduler {
             let vacant = self.units[slot].key == Unit::VACANT.key;
             debug_assert!(vacant, "{domain} takes the place of another");
             self.shares[slot] = Share::DEFAULT;
-            self.units[slot] = Unit { had: self.clock, ..Unit::new(key, now) };
+            let had = self.clock.minus(self.credit);
+            self.units[slot] = Unit { had, ..Unit::new(key, now) };
         }
     }
 
