@@ -42,7 +42,7 @@ impl Scheduler {
     }
 
     /// Who must look at the queue now that a vCPU has come into it: one idle CPU if there is one,
-    /// or the CPU of which it can take most, or else every CPU that runs without a tick, so that
+    /// or else the CPU of which it can take most, and every CPU that runs without a tick, so that
     /// its vCPU gives way at the end of its slice.
     #[inline]
     fn call_for(&mut self, slot: Slot, now: Ticks) -> CpuSet {
@@ -53,24 +53,43 @@ impl Scheduler {
             return if free.contains(unit.last) { CpuSet::only(unit.last) } else { free.lowest() };
         }
         let busy = self.online.without(self.idle).and(unit.affinity).without(self.kicked);
-        if !idle.is_empty()
-            && let Some(cpu) = { busy }.find(|&cpu| self.displace(cpu, idle))
+        let mut kick = self.make_room(busy);
+        if kick.is_empty()
+            && let Some((cpu, had)) = self.richest(busy, now)
+            && self.takes_over(slot, had)
         {
-            return CpuSet::only(cpu);
+            kick.insert(cpu);
         }
-        match self.richest(busy, now) {
-            Some((cpu, had)) if self.takes_over(slot, had) => CpuSet::only(cpu),
-            _ => self.tickless().and(busy),
-        }
+        // That one may choose another, and whom it gives up waits then.
+        kick.extend(self.tickless().and(busy));
+        kick
     }
 
     /// Who must look at the queue now that a CPU has chosen another than this vCPU.
     #[inline]
-    pub(super) fn call_for_again(&self, slot: Slot, cpu: CpuId) -> CpuSet {
+    pub(super) fn call_for_again(&mut self, slot: Slot, cpu: CpuId) -> CpuSet {
         let affinity = self.units[slot].affinity;
         let others = affinity.without(CpuSet::only(cpu)).without(self.kicked);
         let free = self.idle.and(others);
-        if free.is_empty() { self.tickless().and(others) } else { free.lowest() }
+        if !free.is_empty() {
+            return free.lowest();
+        }
+        let mut kick = self.make_room(others.without(self.idle));
+        kick.extend(self.tickless().and(others));
+        kick
+    }
+
+    /// If a CPU is idle for which nobody waits: has one of others give its vCPU away, which can go
+    /// on there. Returns it, to be kicked.
+    #[inline]
+    fn make_room(&mut self, others: CpuSet) -> CpuSet {
+        let idle = self.idle.without(self.kicked);
+        if idle.is_empty() { CpuSet::EMPTY } else { self.displace_one(others, idle) }
+    }
+
+    #[cold]
+    fn displace_one(&mut self, mut of: CpuSet, to: CpuSet) -> CpuSet {
+        of.find(|&cpu| self.displace(cpu, to)).map_or(CpuSet::EMPTY, CpuSet::only)
     }
 
     /// CPUs whose vCPU may run without end.
