@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_is_left_is_signed() {
         let mut timer = PhysicalTimer::default();
-        timer.write(Register::TimerValue, (-5i32) as u32 as u64, Ticks(100));
+        timer.write(Register::TimerValue, u64::from((-5i32) as u32), Ticks(100));
         assert_eq!(timer.read(Register::CompareValue, Ticks(100)), 95);
         assert_eq!(timer.read(Register::TimerValue, Ticks(100)), u64::from((-5i32) as u32));
     }
