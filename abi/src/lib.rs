@@ -27,6 +27,7 @@ pub mod hypercall;
 mod ids;
 pub mod memory;
 pub mod psci;
+pub mod net;
 pub mod ring;
 pub mod sched;
 pub mod shared_info;

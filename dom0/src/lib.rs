@@ -3,6 +3,7 @@
 //! * [`store`]: the configuration store that all domains share.
 //! * [`console`]: the far end of every domain's console.
 //! * [`block`]: the real disks, and the far end of every domain's virtual disks.
+//! * [`virtio`]: what the drivers of the machine's own devices have in common.
 //! * [`toolstack`]: makes, watches and ends domains.
 //! * [`shell`]: the `xl`-like command line by which a person drives the toolstack.
 //! * [`ramdisk`]: the kernels and domain files that the machine was started with.
@@ -23,3 +24,4 @@ pub mod ramdisk;
 pub mod shell;
 pub mod store;
 pub mod toolstack;
+pub mod virtio;

@@ -20,7 +20,8 @@ use thiserror::Error as ErrorMessage;
 use super::disk::{Disk, IoError};
 use super::disks::{Claim, Mode};
 use super::request::{self, Direction, Job, Limits, Piece, Refusal};
-use super::virtqueue::{Operation, Span};
+use super::queue::Operation;
+use crate::virtio::Span;
 
 /// Bit of the `info` key: the disk must not be written.
 const INFO_READ_ONLY: u32 = 1 << 2;

@@ -14,7 +14,8 @@ use core::task::{Context, Poll, Waker};
 use futures_channel::oneshot;
 use thiserror::Error;
 
-use super::virtqueue::{Operation, SIZE, Span, Status, Virtqueue};
+use super::queue::{Operation, Queue, SIZE, Status};
+use crate::virtio::Span;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +53,7 @@ pub(super) struct Disk {
 }
 
 struct State {
-    queue: Virtqueue,
+    queue: Queue,
     in_flight: [Option<InFlight>; SIZE as usize],
     /// Those that wait for a slot.
     waiting: Vec<Waker>,
@@ -69,7 +70,7 @@ struct InFlight {
 }
 
 impl Disk {
-    pub(super) fn new(info: Info, queue: Virtqueue, doorbell: Box<dyn Fn()>) -> Disk {
+    pub(super) fn new(info: Info, queue: Queue, doorbell: Box<dyn Fn()>) -> Disk {
         let state = State {
             queue,
             in_flight: [const { None }; SIZE as usize],

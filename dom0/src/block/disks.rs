@@ -132,13 +132,13 @@ impl Disks {
 mod tests {
     use alloc::boxed::Box;
 
-    use super::super::virtqueue::Virtqueue;
+    use super::super::queue::Queue;
     use super::*;
 
     /// Adds a disk that no device stands behind.
     fn add(name: &str, read_only: bool) {
         let info = Info { name: name.to_string(), bytes: 4096, read_only, flush: true };
-        let disk = Disk::new(info, Virtqueue::new().unwrap(), Box::new(|| {}));
+        let disk = Disk::new(info, Queue::new().unwrap(), Box::new(|| {}));
         with(|disks| disks.add(Rc::new(disk)));
     }
 

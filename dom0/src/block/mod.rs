@@ -2,11 +2,11 @@
 //!
 //! * [`disks`]: which disks the machine has, and who uses them
 //! * `backend`: serves one guest's disk; `request` checks what the guest asks
-//! * `disk`: transfers in flight on one disk; `virtqueue` is its queue to the device, `virtio`
+//! * `disk`: transfers in flight on one disk; `queue` is its queue to the device, `virtio`
 //!   brings the device up
 //!
 //! ```text
-//! guest's ring --> backend --> request (checked) --> grant mapping --> disk --> virtqueue
+//! guest's ring --> backend --> request (checked) --> grant mapping --> disk --> queue
 //!                     ^                                                            |
 //!                     +------- response <--- mapping ends <--- interrupt <---------+
 //! ```
@@ -18,9 +18,9 @@ use pv_guest_kernel::xenstore::Client;
 mod backend;
 mod disk;
 pub mod disks;
+mod queue;
 mod request;
 mod virtio;
-mod virtqueue;
 
 pub use disk::Info;
 

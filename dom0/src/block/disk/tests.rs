@@ -7,7 +7,7 @@ use core::pin::pin;
 use futures_util::future::{FutureExt, join_all};
 
 use super::*;
-use crate::block::virtqueue::tests::FakeDevice;
+use crate::block::queue::tests::FakeDevice;
 
 struct Bench {
     disk: Disk,
@@ -18,7 +18,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let info = Info { name: "disk0".into(), bytes: 4096, read_only: false, flush: true };
-        let queue = Virtqueue::new().unwrap();
+        let queue = Queue::new().unwrap();
         let device = FakeDevice::new(&queue, &[], 8);
         let rings = Rc::new(Cell::new(0));
         let ringing = rings.clone();

@@ -6,9 +6,18 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
+use abi::block::MAX_SEGMENTS;
+
 use super::*;
+use crate::virtio::Addresses;
 
 const SECTOR: usize = 512;
+/// `VIRTQ_DESC_F_*`
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+/// `VIRTQ_USED_F_NO_NOTIFY`
+const NO_NOTIFY: u16 = 1;
 
 /// A device: reads the queue by addresses only, as a real one does.
 pub(in super::super) struct FakeDevice {
@@ -24,11 +33,12 @@ pub(in super::super) struct FakeDevice {
 
 impl FakeDevice {
     /// A device for this queue, whose data lies in `pages`.
-    pub(in super::super) fn new(queue: &Virtqueue, pages: &[SharedPage], sectors: usize) -> Self {
-        let reachable = queue.slots.iter().chain([&queue.ring]).chain(pages);
+    pub(in super::super) fn new(queue: &Queue, pages: &[SharedPage], sectors: usize) -> Self {
+        let queues = queue.requests.pages();
+        let reachable = queues.iter().chain([&queue.places]).chain(pages);
         let memory = reachable.map(|page| (bus_address(page), page.clone())).collect();
         let sectors = vec![0; sectors * SECTOR];
-        let (taken, at) = (VecDeque::new(), queue.addresses());
+        let (taken, at) = (VecDeque::new(), queue.requests.addresses());
         FakeDevice { at, memory, sectors, taken, seen: 0, answered: 0 }
     }
 
@@ -146,7 +156,7 @@ fn span(page: &SharedPage, offset: u64, length: u32) -> Span {
 
 #[test]
 fn scattered_data_reaches_the_disk_and_comes_back() {
-    let mut queue = Virtqueue::new().unwrap();
+    let mut queue = Queue::new().unwrap();
     let pages: Vec<_> = (0..MAX_SEGMENTS).map(|_| SharedPage::allocate().unwrap()).collect();
     let mut device = FakeDevice::new(&queue, &pages, 100);
     for (index, page) in pages.iter().enumerate() {
@@ -178,7 +188,7 @@ fn scattered_data_reaches_the_disk_and_comes_back() {
 
 #[test]
 fn a_failure_is_reported() {
-    let mut queue = Virtqueue::new().unwrap();
+    let mut queue = Queue::new().unwrap();
     let page = SharedPage::allocate().unwrap();
     let mut device = FakeDevice::new(&queue, core::slice::from_ref(&page), 1);
     let slot = queue.push(Operation::Read, 7, &[span(&page, 0, 512)]).unwrap();
@@ -190,8 +200,10 @@ fn a_failure_is_reported() {
 
 #[test]
 fn a_device_that_is_busy_is_not_notified() {
-    let mut queue = Virtqueue::new().unwrap();
-    queue.ring.store_u16(USED_RING, NO_NOTIFY as u16, Ordering::Relaxed);
+    let mut queue = Queue::new().unwrap();
+    let device = FakeDevice::new(&queue, &[], 1);
+    let (used_ring, offset) = device.place(device.at.used, 2);
+    used_ring.store_u16(offset, NO_NOTIFY, Ordering::Relaxed);
     queue.push(Operation::Flush, 0, &[]).unwrap();
     assert!(!queue.publish());
     assert!(queue.is_published());
@@ -199,7 +211,7 @@ fn a_device_that_is_busy_is_not_notified() {
 
 #[test]
 fn the_indices_wrap() {
-    let mut queue = Virtqueue::new().unwrap();
+    let mut queue = Queue::new().unwrap();
     let mut device = FakeDevice::new(&queue, &[], 1);
     for _ in 0..70_000 {
         let slot = queue.push(Operation::Flush, 0, &[]).unwrap();
@@ -215,7 +227,7 @@ proptest! {
     fn requests_are_answered_in_any_order(
         choices in prop::collection::vec((0..3, any::<prop::sample::Index>()), 1..300),
     ) {
-        let mut queue = Virtqueue::new().unwrap();
+        let mut queue = Queue::new().unwrap();
         let mut device = FakeDevice::new(&queue, &[], 1);
         let mut in_flight = Vec::new();
         for (push, which) in choices {
@@ -238,7 +250,7 @@ proptest! {
 
 #[test]
 fn a_full_queue_refuses() {
-    let mut queue = Virtqueue::new().unwrap();
+    let mut queue = Queue::new().unwrap();
     let mut device = FakeDevice::new(&queue, &[], 1);
     for _ in 0..SIZE {
         assert!(queue.push(Operation::Flush, 0, &[]).is_some());
@@ -254,7 +266,7 @@ fn a_full_queue_refuses() {
 #[test]
 fn a_device_that_answers_what_was_not_asked_is_broken() {
     let broken = |misbehave: fn(&mut FakeDevice)| {
-        let mut queue = Virtqueue::new().unwrap();
+        let mut queue = Queue::new().unwrap();
         let mut device = FakeDevice::new(&queue, &[], 1);
         let slot = queue.push(Operation::Flush, 0, &[]).unwrap();
         assert_eq!(slot, 0);
@@ -271,7 +283,7 @@ fn a_device_that_answers_what_was_not_asked_is_broken() {
 
 #[test]
 fn an_answer_comes_once() {
-    let mut queue = Virtqueue::new().unwrap();
+    let mut queue = Queue::new().unwrap();
     let mut device = FakeDevice::new(&queue, &[], 1);
     queue.push(Operation::Flush, 0, &[]).unwrap();
     let _ = queue.publish();
