@@ -4,6 +4,7 @@
 //! * [`console`]: the far end of every domain's console.
 //! * [`block`]: the real disks, and the far end of every domain's virtual disks.
 //! * [`virtio`]: what the drivers of the machine's own devices have in common.
+//! * [`network`]: the real network device, the bridge, and the far end of every domain's interfaces.
 //! * [`toolstack`]: makes, watches and ends domains.
 //! * [`shell`]: the `xl`-like command line by which a person drives the toolstack.
 //! * [`ramdisk`]: the kernels and domain files that the machine was started with.
@@ -20,6 +21,7 @@ pub mod block;
 pub mod byte_ring;
 pub mod condition;
 pub mod console;
+pub mod network;
 pub mod ramdisk;
 pub mod shell;
 pub mod store;

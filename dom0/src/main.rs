@@ -7,7 +7,7 @@ extern crate alloc;
 
 use abi::{DomId, sched::ShutdownReason};
 use dom0::{
-    block, console,
+    block, console, network,
     ramdisk::Ramdisk,
     shell, store,
     toolstack::{self, Services, Toolstack},
@@ -36,6 +36,8 @@ fn start(environment: &'static Environment) -> Result<(Toolstack, Client), Start
     block::disks::discover(environment);
     block::spawn_backend_watcher(store.clone());
     executor::spawn(own_vcpus(store.clone(), environment.vcpus)).detach();
+    network::start(environment);
+    network::spawn_backend_watcher(store.clone());
     let services = Services {
         ramdisk: open_ramdisk(environment),
         store_server,

@@ -76,6 +76,10 @@ async fn publish(
     for disk in &config.disk {
         store_entries::publish_disk(&services.store, domain, disk).await?;
     }
+    for (number, vif) in (0..).zip(&config.vif) {
+        let address = vif.address(&config.name, number);
+        store_entries::publish_vif(&services.store, domain, number, address, vif).await?;
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use core::fmt::Display;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
-use super::{cpus::Cpus, disk::DiskSpec};
+use super::{cpus::Cpus, disk::DiskSpec, vif::VifSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
 const TEXT_KEYS: [&str; 4] = ["name", "kernel", "cmdline", "on_crash"];
@@ -71,9 +71,9 @@ pub struct DomainConfig {
     /// Its disks.
     #[serde(default, deserialize_with = "disks")]
     pub disk: Vec<DiskSpec>,
-    /// Its network interfaces. There is no network backend yet: must be empty.
+    /// Its network interfaces.
     #[serde(default, deserialize_with = "interfaces")]
-    pub vif: Vec<String>,
+    pub vif: Vec<VifSpec>,
     /// Boot arguments of its kernel.
     #[serde(default)]
     pub cmdline: String,
@@ -327,14 +327,14 @@ fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DiskSpec>, D:
     Ok(disks)
 }
 
-fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VifSpec>, D::Error> {
     let texts = OneOrMany::deserialize(deserializer)
         .map_err(|error| de::Error::custom(format!("vif: {error}")))?
         .into_vec();
-    match texts.first() {
-        None => Ok(texts),
-        Some(_) => Err(de::Error::custom("vif: dom0 has no network backend yet; leave it empty")),
-    }
+    let read = |text: &String| {
+        VifSpec::parse(text).map_err(|error| de::Error::custom(format!("vif `{text}`: {error}")))
+    };
+    texts.iter().map(read).collect()
 }
 
 #[cfg(test)]

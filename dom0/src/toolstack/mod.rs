@@ -1,6 +1,6 @@
 //! Makes, watches and ends domains.
 //!
-//! * [`config`], [`disk`]: what a person writes about a domain.
+//! * [`config`], [`disk`], [`vif`]: what a person writes about a domain.
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
@@ -26,6 +26,7 @@ mod reaper;
 mod scheduling;
 mod store_entries;
 mod vcpus;
+pub mod vif;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},

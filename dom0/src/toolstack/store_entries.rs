@@ -9,12 +9,17 @@ use alloc::{
 use abi::{
     DomId, Errno, Port,
     guest_map::{CONSOLE_FRAME, STORE_FRAME},
+    net::{self, MacAddress},
     xenbus::State,
     xenstore::{Access, Permission},
 };
 use pv_guest_kernel::xenstore::Client;
 
-use super::{config::DomainConfig, disk::DiskSpec};
+use super::{
+    config::DomainConfig,
+    disk::DiskSpec,
+    vif::{BRIDGE, VifSpec},
+};
 
 /// Who may write a key. The other side may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,19 +89,43 @@ fn vm_path(domain: DomId) -> String {
     format!("/vm/00000000-0000-0000-0000-{:012x}", domain.0)
 }
 
+/// The kinds of devices that have backends.
+const CLASSES: [&str; 2] = ["vbd", "vif"];
+
 /// Directory of all backends of one kind that serve a domain.
-fn backends_path(domain: DomId) -> String {
-    format!("{}/backend/vbd/{}", domain_path(DomId::DOM0), domain.0)
+fn backends_path(domain: DomId, class: &str) -> String {
+    format!("{}/backend/{class}/{}", domain_path(DomId::DOM0), domain.0)
 }
 
-/// Directory of a disk's backend.
-pub fn backend_path(domain: DomId, disk: &DiskSpec) -> String {
-    format!("{}/{}", backends_path(domain), disk.vdev.number())
+/// The two directories of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ends {
+    /// What people call it.
+    pub name: String,
+    /// Its frontend's.
+    pub frontend: String,
+    /// Its backend's.
+    pub backend: String,
 }
 
-/// Directory of a disk's frontend.
-pub fn frontend_path(domain: DomId, disk: &DiskSpec) -> String {
-    format!("{}/device/vbd/{}", domain_path(domain), disk.vdev.number())
+impl Ends {
+    fn new(domain: DomId, class: &str, number: u32, name: String) -> Ends {
+        Ends {
+            name,
+            frontend: format!("{}/device/{class}/{number}", domain_path(domain)),
+            backend: format!("{}/{number}", backends_path(domain, class)),
+        }
+    }
+
+    /// A disk's.
+    pub fn disk(domain: DomId, disk: &DiskSpec) -> Ends {
+        Ends::new(domain, "vbd", disk.vdev.number(), disk.vdev.to_string())
+    }
+
+    /// A network interface's, by its number in the domain.
+    pub fn vif(domain: DomId, number: u32) -> Ends {
+        Ends::new(domain, "vif", number, format!("vif{}.{number}", domain.0))
+    }
 }
 
 fn domain_entries(domain: DomId, config: &DomainConfig, ports: RingPorts) -> Vec<Entry> {
@@ -129,7 +158,7 @@ fn domain_entries(domain: DomId, config: &DomainConfig, ports: RingPorts) -> Vec
 }
 
 fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
-    let (backend, frontend) = (backend_path(domain, disk), frontend_path(domain, disk));
+    let Ends { frontend, backend, .. } = Ends::disk(domain, disk);
     let initialising = State::Initialising.raw();
     let mut front = Directory::new(frontend.clone(), Writer::Guest);
     front.add("backend", &backend);
@@ -146,6 +175,32 @@ fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
     back.add("mode", disk.access.mode());
     back.add("device-type", "disk");
     back.add("removable", 0);
+    back.add("online", 1);
+    back.add("state", initialising);
+    front.entries.extend(back.entries);
+    front.entries
+}
+
+fn vif_entries(domain: DomId, number: u32, address: MacAddress, vif: &VifSpec) -> Vec<Entry> {
+    let Ends { name, frontend, backend } = Ends::vif(domain, number);
+    let initialising = State::Initialising.raw();
+    let mut front = Directory::new(frontend.clone(), Writer::Guest);
+    front.add("backend", &backend);
+    front.add("backend-id", DomId::DOM0.0);
+    front.add("handle", number);
+    front.add(net::key::MAC, address);
+    front.add("state", initialising);
+
+    let mut back = Directory::new(backend, Writer::Dom0);
+    back.add("frontend", frontend);
+    back.add("frontend-id", domain.0);
+    back.add("handle", number);
+    back.add(net::key::MAC, address);
+    back.add("bridge", BRIDGE);
+    back.add("vifname", name);
+    if let Some(rate) = vif.rate {
+        back.add("rate", rate);
+    }
     back.add("online", 1);
     back.add("state", initialising);
     front.entries.extend(back.entries);
@@ -174,6 +229,21 @@ pub async fn publish_disk(store: &Client, domain: DomId, disk: &DiskSpec) -> Res
     store.transaction(async |view| write(view, domain, &entries).await).await
 }
 
+/// Makes both ends of a network interface, in one step.
+///
+/// # Errors
+/// The store's.
+pub async fn publish_vif(
+    store: &Client,
+    domain: DomId,
+    number: u32,
+    address: MacAddress,
+    vif: &VifSpec,
+) -> Result<(), Errno> {
+    let entries = vif_entries(domain, number, address, vif);
+    store.transaction(async |view| write(view, domain, &entries).await).await
+}
+
 async fn write(store: &Client, domain: DomId, entries: &[Entry]) -> Result<(), Errno> {
     for Entry { path, value, writer } in entries {
         store.write(path, value).await?;
@@ -196,14 +266,15 @@ fn permissions(guest: DomId, writer: Writer) -> [Permission; 2] {
     ]
 }
 
-/// Removes all that [`publish_domain`] and [`publish_disk`] made. What is not there need not be
+/// Removes all that the functions above made. What is not there need not be
 /// removed.
 ///
 /// # Errors
 /// The store's first, after trying everything.
 pub async fn remove(store: &Client, domain: DomId) -> Result<(), Errno> {
     let mut result = Ok(());
-    for path in [backends_path(domain), domain_path(domain), vm_path(domain)] {
+    let backends = CLASSES.map(|class| backends_path(domain, class));
+    for path in backends.into_iter().chain([domain_path(domain), vm_path(domain)]) {
         match store.remove(&path).await {
             Ok(()) | Err(Errno::ENOENT) => {}
             error => result = result.and(error),
@@ -278,6 +349,20 @@ mod tests {
         assert_eq!(value(&entries, &format!("{back}/params")), "disk1");
         assert_eq!(value(&entries, &format!("{back}/mode")), "r");
         assert_eq!(value(&entries, &format!("{back}/state")), "1");
+        assert_eq!(entries[0].writer, Some(Writer::Guest));
+    }
+
+    #[test]
+    fn both_ends_of_an_interface_point_at_each_other() {
+        let vif = VifSpec::parse("rate=1MB/s").unwrap();
+        let entries = vif_entries(GUEST, 1, vif.address("web", 1), &vif);
+        let (front, back) = ("/local/domain/5/device/vif/1", "/local/domain/0/backend/vif/5/1");
+        assert_eq!(value(&entries, &format!("{front}/backend")), back);
+        assert_eq!(value(&entries, &format!("{back}/frontend")), front);
+        assert_eq!(value(&entries, &format!("{back}/frontend-id")), "5");
+        assert_eq!(value(&entries, &format!("{back}/rate")), "50000,50000");
+        let addresses = [front, back].map(|end| value(&entries, &format!("{end}/mac")));
+        assert_eq!(addresses[0], addresses[1]);
         assert_eq!(entries[0].writer, Some(Writer::Guest));
     }
 }

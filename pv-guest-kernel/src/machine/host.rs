@@ -1,5 +1,4 @@
-//! A stand-in for the monitor under which drivers are tested on the host: event channels within
-//! one thread, a grant table that nobody reads, time. Anything else is `ENOSYS`.
+//! A stand-in for the monitor under which drivers are tested on the host: event channels x
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -8,10 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use abi::event::{AllocUnbound, BindInterdomain, Command, PortOnly};
-use abi::grant::QuerySize;
+use abi::grant::{
+    Copy, CopyEnd, CopyFlags, ENTRIES_PER_FRAME, Entry, EntryFlags, QuerySize, Status,
+};
 use abi::hypercall::Number;
 use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
-use abi::{Errno, Gfn, Port};
+use abi::{Errno, Gfn, GrantRef, Port};
 use core::mem::offset_of;
 
 use crate::device_tree::PrivateInterrupts;
@@ -92,17 +93,28 @@ pub(crate) fn deactivate_interrupt(_: u32) {}
 
 pub(crate) fn clean_to_memory(_: NonNull<u8>, _: usize) {}
 
-/// Addresses of the host do not fit; nobody looks at them.
+/// Addresses of the host do not fit: a frame is named by its place in a list.
 pub(crate) fn grantable_frame(gfn: Gfn) -> Result<u32, Errno> {
-    Ok(gfn.0 as u32)
+    GRANTABLE.with_borrow_mut(|frames| {
+        let known = frames.iter().position(|&frame| frame == gfn);
+        let index = known.unwrap_or_else(|| {
+            frames.push(gfn);
+            frames.len() - 1
+        });
+        Ok(u32::try_from(index).unwrap_or(u32::MAX))
+    })
 }
 
 pub(crate) fn grant_frame(_: u32) -> Result<SharedPage, Errno> {
-    Ok(SharedPage::allocate()?)
+    let page = SharedPage::allocate()?;
+    GRANT_TABLE.with_borrow_mut(|table| table.push(page.clone()));
+    Ok(page)
 }
 
 thread_local! {
     static GRANTED_FRAMES: Cell<u32> = const { Cell::new(1) };
+    static GRANTABLE: RefCell<Vec<Gfn>> = const { RefCell::new(Vec::new()) };
+    static GRANT_TABLE: RefCell<Vec<SharedPage>> = const { RefCell::new(Vec::new()) };
     static PORTS: RefCell<Vec<PortState>> = const { RefCell::new(Vec::new()) };
     static ANNOUNCED: RefCell<Option<(SharedPage, SharedPage)>> = const { RefCell::new(None) };
 }
@@ -131,7 +143,7 @@ pub(crate) unsafe fn hypercall(number: Number, arguments: [u64; 5]) -> i64 {
         // SAFETY: the caller's promise.
         Number::EventChannelOp => unsafe { event_channel_op(command, pointer) },
         // SAFETY: the caller's promise.
-        Number::GrantTableOp => unsafe { grant_table_op(command, pointer) },
+        Number::GrantTableOp => unsafe { grant_table_op(command, pointer, arguments[2]) },
         Number::ConsoleIo => Ok(()),
         Number::SchedOp => {
             std::thread::yield_now();
@@ -144,7 +156,7 @@ pub(crate) unsafe fn hypercall(number: Number, arguments: [u64; 5]) -> i64 {
 
 /// # Safety
 /// The argument must be valid for the command.
-unsafe fn grant_table_op(command: u64, pointer: u64) -> Result<(), Errno> {
+unsafe fn grant_table_op(command: u64, pointer: u64, count: u64) -> Result<(), Errno> {
     use abi::grant::{Command, SetupTable};
     match Command::from_raw(command) {
         Some(Command::QuerySize) => {
@@ -158,8 +170,60 @@ unsafe fn grant_table_op(command: u64, pointer: u64) -> Result<(), Errno> {
             GRANTED_FRAMES.set(unsafe { argument::<SetupTable>(pointer) }.nr_frames);
             Ok(())
         }
+        Some(Command::Copy) => {
+            for index in 0..count {
+                let element = pointer + index * size_of::<Copy>() as u64;
+                // SAFETY: the caller's promise.
+                unsafe { copy(argument::<Copy>(element)) };
+            }
+            Ok(())
+        }
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// # Safety
+/// Pages of this program that it names must exist.
+unsafe fn copy(element: &mut Copy) {
+    let flags = CopyFlags::from_bits_retain(element.flags);
+    let source = place(&element.source, flags.contains(CopyFlags::SOURCE_GREF), false);
+    let dest = place(&element.dest, flags.contains(CopyFlags::DEST_GREF), true);
+    let length = usize::from(element.len);
+    let within = |end: &CopyEnd| usize::from(end.offset) + length <= abi::PAGE_SIZE;
+    let result = match (source, dest) {
+        (Ok(source), Ok(dest)) if within(&element.source) && within(&element.dest) => {
+            // SAFETY: the caller's promise; both stay within their pages.
+            unsafe { std::ptr::copy(source, dest, length) };
+            Status::Okay
+        }
+        (Err(status), _) | (_, Err(status)) => status,
+        _ => Status::BadCopyArg,
+    };
+    element.status = result.raw();
+}
+
+/// Where an end of a copy is. All domains' grants are in the one table.
+fn place(end: &CopyEnd, is_grant: bool, write: bool) -> Result<*mut u8, Status> {
+    let gfn = if is_grant { granted(GrantRef(end.frame as u32), write)? } else { Gfn(end.frame) };
+    let page = gfn.address().ok_or(Status::BadPage)?;
+    let address = page as usize + usize::from(end.offset);
+    Ok(std::ptr::with_exposed_provenance_mut(address))
+}
+
+fn granted(reference: GrantRef, write: bool) -> Result<Gfn, Status> {
+    let (index, entry) = (reference.0 / ENTRIES_PER_FRAME, reference.0 % ENTRIES_PER_FRAME);
+    let word = GRANT_TABLE.with_borrow(|table| {
+        let page = table.get(index as usize).ok_or(Status::BadGrantRef)?;
+        Ok(page.load_u64(entry as usize * size_of::<Entry>(), Ordering::Relaxed))
+    })?;
+    let flags = EntryFlags::from_bits_retain(word as u16);
+    if !flags.contains(EntryFlags::PERMIT_ACCESS) {
+        return Err(Status::BadGrantRef);
+    }
+    if write && flags.contains(EntryFlags::READONLY) {
+        return Err(Status::PermissionDenied);
+    }
+    GRANTABLE.with_borrow(|frames| frames.get((word >> 32) as usize).copied()).ok_or(Status::BadPage)
 }
 
 /// # Safety

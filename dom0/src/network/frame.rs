@@ -1,0 +1,135 @@
+//! A frame on its way through dom0.
+//!
+//! What decides about a frame (addresses, protocols) is copied once, into a buffer that nobody else
+//! writes, and what is delivered is that copy. The rest of a long frame stays where the sender has
+//! it and goes from there to the receiver directly.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::num::NonZeroU16;
+
+use abi::net::{MAX_SLOTS, MacAddress};
+use abi::{DomId, GrantRef, PAGE_SIZE};
+use pv_guest_kernel::memory::OutOfMemory;
+use pv_guest_kernel::shared::SharedPage;
+use pv_guest_kernel::vcpu_local;
+
+/// Bytes of an Ethernet header.
+pub(super) const ETHERNET_HEADER: usize = 14;
+/// Bytes that are copied at once: a whole frame of 1500 bytes of data, with a VLAN's tag.
+pub(super) const HEAD: usize = 1518;
+/// Free buffers that are kept.
+const KEPT: usize = 512;
+
+vcpu_local! {
+    static FREE: RefCell<Vec<SharedPage>> = RefCell::new(Vec::new());
+}
+
+/// A page for a frame, or its beginning.
+#[derive(Debug)]
+pub(super) struct Buffer(SharedPage);
+
+impl Buffer {
+    pub(super) fn new() -> Result<Buffer, OutOfMemory> {
+        let free = FREE.with(|free| free.borrow_mut().pop());
+        free.map_or_else(SharedPage::allocate, Ok).map(Buffer)
+    }
+
+    pub(super) fn page(&self) -> &SharedPage {
+        &self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        FREE.with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < KEPT {
+                free.push(self.0.clone());
+            }
+        });
+    }
+}
+
+/// Part of a frame in a page that its sender has granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) reference: GrantRef,
+    /// Where it begins in the page.
+    pub(super) offset: usize,
+    /// In bytes; it ends in the same page.
+    pub(super) length: usize,
+}
+
+/// Parts of a frame, in order.
+pub(super) type Pieces = heapless::Vec<Piece, MAX_SLOTS>;
+
+/// What is known of the checksum of TCP or UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checksum {
+    /// It is there, and nobody has looked at it.
+    Unknown,
+    /// The sender vouches for the data.
+    Validated,
+    /// So it does, and has left the field to be filled in by whoever needs it.
+    Blank,
+}
+
+/// Where a frame's beginning is.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub(super) buffer: Rc<Buffer>,
+    /// Where it begins in the page.
+    pub(super) offset: usize,
+    /// In bytes; it ends in the same page.
+    pub(super) length: usize,
+}
+
+/// A frame.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    /// Its beginning: at least an Ethernet header.
+    pub(super) head: Head,
+    /// The rest.
+    pub(super) tail: Pieces,
+    /// Whose the rest is.
+    pub(super) sender: DomId,
+    pub(super) checksum: Checksum,
+    /// Bytes of payload in each segment into which it is to be cut.
+    pub(super) segment_size: Option<NonZeroU16>,
+}
+
+impl Frame {
+    /// A frame that is in one buffer. `None` if it is no frame at all.
+    pub(super) fn whole(head: Head, checksum: Checksum) -> Option<Frame> {
+        let fits = head.offset.checked_add(head.length).is_some_and(|end| end <= PAGE_SIZE);
+        (fits && head.length >= ETHERNET_HEADER).then(|| Frame {
+            head,
+            tail: Pieces::new(),
+            sender: DomId::SELF,
+            checksum,
+            segment_size: None,
+        })
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> usize {
+        self.tail.iter().fold(self.head.length, |sum, piece| sum.saturating_add(piece.length))
+    }
+
+    /// The receiver's address, and the sender's.
+    pub(super) fn addresses(&self) -> (MacAddress, MacAddress) {
+        let mut bytes = [0; 12];
+        self.head.buffer.page().read_bytes(self.head.offset, &mut bytes);
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = bytes;
+        (MacAddress([a, b, c, d, e, f]), MacAddress([g, h, i, j, k, l]))
+    }
+
+    /// A copy of its beginning, in `bytes`, which has room for [`PAGE_SIZE`].
+    pub(super) fn read_head<'b>(&self, bytes: &'b mut [u8; PAGE_SIZE]) -> &'b mut [u8] {
+        let (head, _) = bytes.split_at_mut(self.head.length.min(PAGE_SIZE));
+        self.head.buffer.page().read_bytes(self.head.offset, head);
+        head
+    }
+}

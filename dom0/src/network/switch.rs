@@ -1,0 +1,181 @@
+//! The ports of the bridge, and how frames get from one to the others.
+//!
+//! Frames come in bursts. All copies that a burst needs, to whatever guests, are made in one
+//! hypercall; then each guest that got something is told once.
+
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use abi::net::MacAddress;
+use pv_guest_kernel::grant::CopyBatch;
+use pv_guest_kernel::{time, vcpu_local};
+use thiserror::Error;
+
+use super::bridge::{Bridge, PortId, Route};
+use super::checksum;
+use super::frame::{Checksum, Frame};
+use super::receiver::{Abilities, Receiver};
+use super::segment::{self, SegmentError};
+
+vcpu_local! {
+    static SWITCH: RefCell<Option<Switch>> = RefCell::new(None);
+}
+
+/// What the sender of a burst did wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(super) enum Misdeed {
+    #[error("a grant that cannot be read")]
+    Grant,
+    #[error(transparent)]
+    Segment(SegmentError),
+}
+
+/// The way out of the machine.
+pub(super) trait Uplink {
+    /// Sends a frame that lies in one buffer, or drops it.
+    fn send(&self, frame: &Frame);
+    /// No more frames come for now.
+    fn flush(&self);
+}
+
+/// What a port leads to.
+#[derive(Clone)]
+enum Port {
+    Uplink(Rc<dyn Uplink>),
+    Guest(Rc<Receiver>),
+}
+
+#[derive(Default)]
+struct Switch {
+    bridge: Bridge,
+    ports: BTreeMap<PortId, Port>,
+    last: u32,
+}
+
+fn with<R>(access: impl FnOnce(&mut Switch) -> R) -> R {
+    SWITCH.with(|switch| access(switch.borrow_mut().get_or_insert_default()))
+}
+
+/// Connects the way out of the machine.
+pub(super) fn connect_uplink(uplink: Rc<dyn Uplink>) {
+    with(|switch| switch.ports.insert(PortId::UPLINK, Port::Uplink(uplink)));
+}
+
+/// A guest's place at the bridge, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Plug(pub(super) PortId);
+
+impl Plug {
+    /// Connects a guest, which has this address.
+    pub(super) fn new(address: MacAddress, receiver: Rc<Receiver>) -> Plug {
+        with(|switch| {
+            switch.last += 1;
+            let port = PortId(switch.last);
+            switch.ports.insert(port, Port::Guest(receiver));
+            switch.bridge.assign(address, port);
+            Plug(port)
+        })
+    }
+}
+
+impl Drop for Plug {
+    fn drop(&mut self) {
+        with(|switch| {
+            switch.ports.remove(&self.0);
+            switch.bridge.forget(self.0);
+        });
+    }
+}
+
+/// Delivers frames that came through a port.
+///
+/// # Errors
+/// What the sender did wrong. All that can be delivered is.
+pub(super) fn forward(from: PortId, frames: &[Frame]) -> Result<(), Misdeed> {
+    let mut burst = Burst::default();
+    let now = time::now();
+    for frame in frames {
+        let (receiver, sender) = frame.addresses();
+        let ports: Vec<(PortId, Port)> = with(|switch| {
+            switch.bridge.learn(sender, from, now);
+            switch.targets(switch.bridge.route(receiver, from, now), from)
+        });
+        for (id, port) in ports {
+            burst.deliver(id, port, frame);
+        }
+    }
+    burst.finish()
+}
+
+impl Switch {
+    fn targets(&self, route: Route, from: PortId) -> Vec<(PortId, Port)> {
+        let chosen = |id: &PortId| match route {
+            Route::To(port) => *id == port,
+            Route::Flood => *id != from,
+            Route::Nowhere => false,
+        };
+        let ports = self.ports.iter().filter(|(id, _)| chosen(id));
+        ports.map(|(&id, port)| (id, port.clone())).collect()
+    }
+}
+
+/// Frames on their way to their receivers.
+#[derive(Default)]
+struct Burst {
+    copies: CopyBatch,
+    touched: BTreeMap<PortId, Port>,
+    misdeed: Option<Misdeed>,
+}
+
+impl Burst {
+    /// Begins to deliver a frame, in a form that the port can take.
+    fn deliver(&mut self, id: PortId, port: Port, frame: &Frame) {
+        let abilities = match &port {
+            Port::Guest(receiver) => receiver.abilities,
+            Port::Uplink(_) => {
+                Abilities { scatter_gather: false, segmentation: false, blank_checksums: false }
+            }
+        };
+        let segments = match frame.segment_size {
+            Some(size) if !abilities.segmentation => segment::split(frame, size.get().into()),
+            _ if frame.checksum == Checksum::Blank && !abilities.blank_checksums => {
+                Ok(checksum::complete(frame).into_iter().collect())
+            }
+            _ => return self.hand_over(id, port, core::slice::from_ref(frame)),
+        };
+        match segments {
+            Ok(segments) => self.hand_over(id, port, &segments),
+            Err(SegmentError::Memory) => {}
+            Err(error) => self.misdeed = Some(Misdeed::Segment(error)),
+        }
+    }
+
+    fn hand_over(&mut self, id: PortId, port: Port, frames: &[Frame]) {
+        for frame in frames {
+            match &port {
+                Port::Uplink(uplink) => uplink.send(frame),
+                Port::Guest(receiver) => receiver.place(frame, &mut self.copies),
+            }
+        }
+        self.touched.insert(id, port);
+    }
+
+    fn finish(mut self) -> Result<(), Misdeed> {
+        if let Err(errno) = self.copies.run() {
+            log::error!("frames cannot be copied: {errno}");
+        }
+        for port in self.touched.values() {
+            match port {
+                Port::Uplink(uplink) => uplink.flush(),
+                Port::Guest(receiver) => {
+                    if receiver.finish(&self.copies).is_err() {
+                        self.misdeed = Some(Misdeed::Grant);
+                    }
+                }
+            }
+        }
+        self.misdeed.map_or(Ok(()), Err)
+    }
+}
