@@ -269,9 +269,8 @@ impl FromStr for MacAddress {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {
-            let digits = |part: &&str| {
-                part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit())
-            };
+            let digits =
+                |part: &&str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
             let part = parts.next().filter(digits).ok_or(NotAMacAddress)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| NotAMacAddress)?;
         }
@@ -302,7 +301,14 @@ mod tests {
         assert_eq!(address.to_string(), text);
         assert!(!address.is_multicast());
         assert!("ff:ff:ff:ff:ff:ff".parse::<MacAddress>().unwrap().is_multicast());
-        for text in ["", "00:16:3e:0a:ff", "00:16:3e:0a:ff:01:02", "0:16:3e:0a:ff:01", "00:16:3e:0a:ff:0g", "+0:16:3e:0a:ff:01"] {
+        for text in [
+            "",
+            "00:16:3e:0a:ff",
+            "00:16:3e:0a:ff:01:02",
+            "0:16:3e:0a:ff:01",
+            "00:16:3e:0a:ff:0g",
+            "+0:16:3e:0a:ff:01",
+        ] {
             assert!(text.parse::<MacAddress>().is_err(), "{text}");
         }
     }

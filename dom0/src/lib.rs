@@ -8,7 +8,7 @@
 //! * [`toolstack`]: makes, watches and ends domains.
 //! * [`shell`]: the `xl`-like command line by which a person drives the toolstack.
 //! * [`ramdisk`]: the kernels and domain files that the machine was started with.
-//! * [`byte_ring`], [`condition`]: what the store and the consoles have in common.
+//! * [`byte_ring`]: what the store and the consoles have in common.
 //!
 //! All of it is cooperative tasks on vCPU 0; nothing here blocks a thread, because there is none.
 
@@ -19,7 +19,6 @@ extern crate alloc;
 
 pub mod block;
 pub mod byte_ring;
-pub mod condition;
 pub mod console;
 pub mod network;
 pub mod ramdisk;

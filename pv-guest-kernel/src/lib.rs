@@ -16,6 +16,7 @@
 extern crate alloc;
 
 pub mod block;
+pub mod condition;
 pub mod console;
 pub mod device_tree;
 pub mod event;
@@ -35,6 +36,8 @@ mod logger;
 mod machine;
 #[expect(unsafe_code, reason = "allocates and maps memory")]
 pub mod memory;
+#[cfg(feature = "network")]
+pub mod network;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod power;

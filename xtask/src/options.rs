@@ -7,6 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
+use crate::qemu::{Forward, HostPort};
+
+/// The host's port that leads to the guest `web`, if it is free.
+const WEB_PORT: u16 = 8080;
+
 /// The machine to boot.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Machine {
@@ -16,6 +21,9 @@ pub struct Machine {
     /// A kernel image (arm64 Image or ELF) that dom0 can create by NAME; may be given several times.
     #[arg(long = "guest", value_name = "NAME=IMAGE[,memory=MiB][,vcpus=N]")]
     pub guests: Vec<Guest>,
+    /// A port of this host that leads to a guest's; may be given several times.
+    #[arg(long = "forward", value_name = "[tcp:|udp:]HOSTPORT:[ADDRESS:]PORT")]
+    pub forwards: Vec<Forward>,
     /// CPUs of the machine.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
     pub smp: u32,
@@ -42,9 +50,21 @@ pub struct Run {
     /// Gives up after so long. With a script the default is 600.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
+    /// The port of this host that leads to the guest `web`. Without it, 8080 or another one.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
     /// The machine.
     #[command(flatten)]
     pub machine: Machine,
+}
+
+impl Run {
+    /// The machine, with the way to `web`.
+    pub fn machine(&self) -> Machine {
+        let host = self.port.map_or(HostPort::Preferably(WEB_PORT), HostPort::Exactly);
+        let forwards = std::iter::once(Forward::web(host)).chain(self.machine.forwards.clone());
+        Machine { forwards: forwards.collect(), ..self.machine.clone() }
+    }
 }
 
 /// Options of `cargo xtask test`.

@@ -21,7 +21,7 @@ pub fn run(options: &options::Run) -> Result<()> {
     let script = options.script.as_deref().map(Script::read).transpose()?;
     setup::ensure(Tool::RUN)?;
     let qemu = Qemu::find()?;
-    let machine = Machine::new(&qemu, &build::build()?, &options.machine)?;
+    let machine = Machine::new(&qemu, &build::build()?, &options.machine())?;
     match script {
         Some(script) => play(&qemu, machine, &script, options.timeout.unwrap_or(SCRIPT_TIMEOUT)),
         None => interact(&qemu, &machine, options.timeout),
@@ -31,6 +31,10 @@ pub fn run(options: &options::Run) -> Result<()> {
 fn interact(qemu: &Qemu, machine: &Machine, timeout: Option<Duration>) -> Result<()> {
     eprintln!("QEMU {}. Leave with `poweroff`, or with Ctrl-A x.", qemu.version);
     let mut process = machine.start(Console::Terminal)?;
+    // Before the machine prints anything, if it is not very fast.
+    for forwarded in machine.open_ports(&mut process)? {
+        eprintln!("{forwarded}");
+    }
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     match process.wait(deadline)? {
         Some(exit) if exit.status.success() => Ok(()),
@@ -46,6 +50,9 @@ fn play(qemu: &Qemu, machine: Machine, script: &Script, timeout: Duration) -> Re
     eprintln!("QEMU {}, {} commands.", qemu.version, script.len());
     let console = Box::new(anstream::stdout());
     let mut session = Session::start(machine, timeout, Some(console))?;
+    for forwarded in session.ports() {
+        eprintln!("{forwarded}");
+    }
     session.wait_until_ready()?;
     let ready = session.elapsed();
     script.play(session)?;

@@ -19,8 +19,8 @@ use thiserror::Error as ErrorMessage;
 
 use super::disk::{Disk, IoError};
 use super::disks::{Claim, Mode};
-use super::request::{self, Direction, Job, Limits, Piece, Refusal};
 use super::queue::Operation;
+use super::request::{self, Direction, Job, Limits, Piece, Refusal};
 use crate::virtio::Span;
 
 /// Bit of the `info` key: the disk must not be written.

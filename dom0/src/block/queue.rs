@@ -65,12 +65,7 @@ impl Queue {
     /// Makes a request of at most [`abi::block::MAX_SEGMENTS`] spans and returns its slot, or
     /// `None` if all are in flight. The device sees it after [`Queue::publish`]. The memory must
     /// stay where it is until [`Queue::pop`] returns the slot.
-    pub(super) fn push(
-        &mut self,
-        operation: Operation,
-        sector: u64,
-        data: &[Span],
-    ) -> Option<u16> {
+    pub(super) fn push(&mut self, operation: Operation, sector: u64, data: &[Span]) -> Option<u16> {
         let place = usize::from(self.requests.next_slot()?) * PLACE_SIZE;
         self.places.store_u32(place, operation as u32, Ordering::Relaxed);
         self.places.store_u32(place + 4, 0, Ordering::Relaxed);

@@ -16,16 +16,14 @@ use abi::{
     console::{INPUT_SIZE, OUTPUT_SIZE, Ring},
 };
 use pv_guest_kernel::{
+    condition::Condition,
     event::Channel,
     executor::{self, Task},
     shared::SharedPage,
 };
 
 use self::history::History;
-use crate::{
-    byte_ring::{BadIndex, Layout, Receiver, Sender},
-    condition::Condition,
-};
+use crate::byte_ring::{BadIndex, Layout, Receiver, Sender};
 
 const OUTPUT: Layout = Layout {
     data: offset_of!(Ring, output),

@@ -34,12 +34,12 @@ pub(super) fn fill(frame: &mut [u8]) -> Option<()> {
     let (source, destination): (IpAddress, IpAddress) =
         (packet.src_addr().into(), packet.dst_addr().into());
     match packet.next_header() {
-        IpProtocol::Tcp => TcpPacket::new_checked(packet.payload_mut())
-            .ok()?
-            .fill_checksum(&source, &destination),
-        IpProtocol::Udp => UdpPacket::new_checked(packet.payload_mut())
-            .ok()?
-            .fill_checksum(&source, &destination),
+        IpProtocol::Tcp => {
+            TcpPacket::new_checked(packet.payload_mut()).ok()?.fill_checksum(&source, &destination)
+        }
+        IpProtocol::Udp => {
+            UdpPacket::new_checked(packet.payload_mut()).ok()?.fill_checksum(&source, &destination)
+        }
         _ => return None,
     }
     Some(())

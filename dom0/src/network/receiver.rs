@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::frame::{Buffer, Checksum, Frame};
 use super::segment;
-use crate::condition::Condition;
+use pv_guest_kernel::condition::Condition;
 
 /// What a guest can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,13 @@ impl Receiver {
             fault: None,
             dropped: 0,
         };
-        Receiver { abilities, domain, channel, state: RefCell::new(state), failed: Condition::default() }
+        Receiver {
+            abilities,
+            domain,
+            channel,
+            state: RefCell::new(state),
+            failed: Condition::default(),
+        }
     }
 
     /// Waits until the guest does something wrong.
@@ -165,12 +171,7 @@ impl State {
 }
 
 /// Spreads a frame over pages. A slot for extra information, if there is to be one, is the second.
-fn place(
-    domain: DomId,
-    frame: &Frame,
-    requests: &[RxRequest],
-    copies: &mut CopyBatch,
-) -> Placed {
+fn place(domain: DomId, frame: &Frame, requests: &[RxRequest], copies: &mut CopyBatch) -> Placed {
     let first_copy = copies.len();
     let length = frame.length();
     let mut responses = Vec::with_capacity(requests.len());
@@ -181,7 +182,10 @@ fn place(
     };
     let mut from = 0;
     for request in requests {
-        if from > 0 && responses.len() == 1 && let Some(size) = frame.segment_size {
+        if from > 0
+            && responses.len() == 1
+            && let Some(size) = frame.segment_size
+        {
             responses.push(ExtraInfo::segmentation(size.get()).into_rx());
             continue;
         }

@@ -84,9 +84,10 @@ pub(super) fn parts(
     range: Range<usize>,
 ) -> impl Iterator<Item = ((End<'_>, usize), usize)> {
     let head = &frame.head;
-    let tail = frame.tail.iter().map(|piece| {
-        (End::Granted(frame.sender, piece.reference), piece.offset, piece.length)
-    });
+    let tail = frame
+        .tail
+        .iter()
+        .map(|piece| (End::Granted(frame.sender, piece.reference), piece.offset, piece.length));
     let whole = core::iter::once((End::Own(head.buffer.page()), head.offset, head.length));
     let mut begin = 0;
     whole.chain(tail).filter_map(move |(end, offset, length)| {

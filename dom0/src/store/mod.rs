@@ -40,7 +40,7 @@ use self::{
     quota::Quotas,
     watch::Special,
 };
-use crate::condition::Condition;
+use pv_guest_kernel::condition::Condition;
 
 /// The running store. Clones are the same store; it lives as long as it has connections.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use core::{cell::Cell, fmt};
 use abi::{DomId, domctl::DomainInfo, sched::ShutdownReason};
 
 use super::config::DomainConfig;
-use crate::condition::Condition;
+use pv_guest_kernel::condition::Condition;
 
 /// How far a domain has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

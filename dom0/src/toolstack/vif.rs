@@ -178,7 +178,9 @@ mod tests {
         assert_eq!(rate("250KB/s").unwrap(), "12500,50000");
         assert_eq!(rate("1MB/s@20ms").unwrap(), "20000,20000");
         assert_eq!(rate("8b/s@1us").unwrap(), "1,1");
-        for text in ["", "10", "10/s", "Mb/s", "0MB/s", "1MB", "1MB/s@", "1MB/s@5", "99999999999GB/s"] {
+        for text in
+            ["", "10", "10/s", "Mb/s", "0MB/s", "1MB", "1MB/s@", "1MB/s@5", "99999999999GB/s"]
+        {
             assert_eq!(rate(text), Err(VifError::Rate(text.into())));
         }
     }

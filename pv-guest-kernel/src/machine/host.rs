@@ -223,7 +223,9 @@ fn granted(reference: GrantRef, write: bool) -> Result<Gfn, Status> {
     if write && flags.contains(EntryFlags::READONLY) {
         return Err(Status::PermissionDenied);
     }
-    GRANTABLE.with_borrow(|frames| frames.get((word >> 32) as usize).copied()).ok_or(Status::BadPage)
+    GRANTABLE
+        .with_borrow(|frames| frames.get((word >> 32) as usize).copied())
+        .ok_or(Status::BadPage)
 }
 
 /// # Safety

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use super::forward::{DHCP_START, NETWORK};
 use super::{Layout, Virt};
 use crate::options;
 
@@ -75,6 +76,7 @@ impl CommandLine<'_> {
             }),
         );
         self.disks(&mut line)?;
+        self.network(&mut line);
         self.debugging(&mut line);
         Ok(line.0)
     }
@@ -128,8 +130,8 @@ impl CommandLine<'_> {
     fn disks(&self, line: &mut Line) -> Result<()> {
         let virtio = &self.virt.virtio;
         ensure!(
-            self.disks.len() <= virtio.transports,
-            "{} disks, but the machine has {} transports",
+            self.disks.len() < virtio.transports,
+            "{} disks, but the machine has {} transports, and one is the network's",
             self.disks.len(),
             virtio.transports
         );
@@ -151,6 +153,19 @@ impl CommandLine<'_> {
             );
         }
         Ok(())
+    }
+
+    /// On the last transport, so that the disks keep theirs.
+    fn network(&self, line: &mut Line) {
+        let virtio = &self.virt.virtio;
+        line.option("-netdev", format!("user,id={NETWORK},dhcpstart={DHCP_START}"));
+        line.json(
+            "-device",
+            &json!({
+                "driver": "virtio-net-device", "netdev": NETWORK,
+                "bus": format!("{}{}", virtio.bus_prefix, virtio.transports - 1),
+            }),
+        );
     }
 
     fn debugging(&self, line: &mut Line) {
@@ -251,8 +266,18 @@ mod tests {
     }
 
     #[test]
+    fn the_network_is_behind_the_disks() {
+        let arguments = arguments(&options::Machine::default(), &["x".into()]).unwrap();
+        let device = arguments.iter().find(|word| word.contains("virtio-net-device")).unwrap();
+        let device: Value = serde_json::from_str(device).unwrap();
+        assert_eq!(device["bus"], "virtio-mmio-bus.31");
+        let network = value_of(&arguments, "-netdev").unwrap();
+        assert!(network.starts_with(&format!("user,id={},", device["netdev"].as_str().unwrap())));
+    }
+
+    #[test]
     fn too_many_disks() {
-        let disks = vec![PathBuf::from("x"); 33];
+        let disks = vec![PathBuf::from("x"); 32];
         assert!(arguments(&options::Machine::default(), &disks).is_err());
     }
 }

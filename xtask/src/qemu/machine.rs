@@ -2,17 +2,22 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use object::read::elf::ElfFile64;
 use tempfile::TempDir;
 
-use super::{CommandLine, Console, Cpu, Layout, Process, Virt};
+use super::{CommandLine, Console, Cpu, Forwarded, Layout, Process, Qmp, Virt};
 use crate::build::{Image, Images};
 use crate::image::{Ramdisk, Symbols, disk};
 use crate::options;
 use crate::paths;
 use crate::setup::Qemu;
+
+/// How long QEMU may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A machine that is ready to boot.
 #[derive(Debug)]
@@ -108,6 +113,27 @@ impl Machine {
     pub fn start_halted(&self, console: Console, port: u16) -> Result<Process> {
         let line = CommandLine { gdb_port: Some(port), ..self.command_line(console) };
         Process::in_background(&self.qemu, &line)
+    }
+
+    /// Has the machine, which runs as `process`, open the host's ports that lead to it. None if
+    /// it has ended already: whoever waits for it learns why.
+    ///
+    /// # Errors
+    /// One that must be had is not free, or QEMU does not answer.
+    pub fn open_ports(&self, process: &mut Process) -> Result<Vec<Forwarded>> {
+        if self.options.forwards.is_empty() {
+            return Ok(Vec::new());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut qmp = loop {
+            match Qmp::connect(&self.qmp_socket()) {
+                Ok(qmp) => break qmp,
+                Err(_) if process.has_ended() => return Ok(Vec::new()),
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        self.options.forwards.iter().map(|forward| forward.open(&mut qmp)).collect()
     }
 
     /// Where everything is in memory.

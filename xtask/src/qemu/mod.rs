@@ -5,6 +5,7 @@
 //! machine with its console, [`Qmp`] answers where its CPUs are.
 
 mod command_line;
+mod forward;
 mod layout;
 mod machine;
 mod process;
@@ -12,6 +13,7 @@ mod qmp;
 mod virt;
 
 pub use command_line::{CommandLine, Console};
+pub use forward::{Forward, Forwarded, HostPort, Protocol};
 pub use layout::Layout;
 pub use machine::Machine;
 pub use process::{Exit, Process};

@@ -124,6 +124,11 @@ impl Process {
         Ok(Some(Exit { status, message: message.unwrap_or_default() }))
     }
 
+    /// Whether QEMU has ended; [`Process::wait`] says how.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// Asks QEMU to end, so that it leaves the terminal as it was, and waits for that.
     pub fn terminate(&mut self) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);

@@ -44,13 +44,20 @@ impl Qmp {
     /// # Errors
     /// QEMU does not answer, or in a way that is not known.
     pub fn cpus(&mut self) -> Result<Vec<Cpu>> {
-        let command = json!({ "command-line": "info registers -a" });
-        let answer = self.ask("human-monitor-command", &command)?;
-        let cpus = parse_registers(answer.as_str().unwrap_or(""));
+        let cpus = parse_registers(&self.human("info registers -a")?);
         if cpus.is_empty() {
             bail!("QEMU named no CPU");
         }
         Ok(cpus)
+    }
+
+    /// What QEMU's monitor prints when a person types `line`.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn human(&mut self, line: &str) -> Result<String> {
+        let answer = self.ask("human-monitor-command", &json!({ "command-line": line }))?;
+        Ok(answer.as_str().unwrap_or_default().to_string())
     }
 
     fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value> {

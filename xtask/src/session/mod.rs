@@ -20,7 +20,7 @@ use marks::{Mark, Marks, Piece};
 pub use script::Script;
 use watch::PanicWatch;
 
-use crate::qemu::{Console, Exit, Machine, Process, Qmp};
+use crate::qemu::{Console, Exit, Forwarded, Machine, Process, Qmp};
 
 /// What is waited for at the end.
 const POWER_OFF: &str = "the machine to power off";
@@ -40,6 +40,7 @@ pub struct Output {
 pub struct Session {
     machine: Machine,
     process: Process,
+    ports: Vec<Forwarded>,
     marks: Marks,
     panic: PanicWatch,
     copy: Option<Box<dyn Write + Send>>,
@@ -69,10 +70,12 @@ impl Session {
         timeout: Duration,
         copy: Option<Box<dyn Write + Send>>,
     ) -> anyhow::Result<Session> {
-        let process = machine.start(Console::Pipe)?;
+        let mut process = machine.start(Console::Pipe)?;
+        let ports = machine.open_ports(&mut process)?;
         Ok(Session {
             machine,
             process,
+            ports,
             marks: Marks::default(),
             panic: PanicWatch::default(),
             copy,
@@ -82,6 +85,11 @@ impl Session {
             started: Instant::now(),
             timeout,
         })
+    }
+
+    /// The host's ports that lead to the machine, in the order in which they were asked for.
+    pub fn ports(&self) -> &[Forwarded] {
+        &self.ports
     }
 
     /// Time since QEMU's start.

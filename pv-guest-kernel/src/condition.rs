@@ -40,7 +40,7 @@ mod tests {
     use alloc::rc::Rc;
     use core::cell::Cell;
 
-    use pv_guest_kernel::executor;
+    use crate::executor;
 
     use super::*;
 

@@ -1,0 +1,157 @@
+//! The network frontend, with TCP/IP on top (public/io/netif.h; the stack is `smoltcp`).
+//!
+//! ```ignore
+//! let network = Network::connect(&store, "device/vif/0", Configuration::Dhcp).await?;
+//! let listener = network.listen(80, Buffers::default(), 16)?;
+//! let mut connection = listener.accept().await;
+//! connection.write_all(b"hello").await?;
+//! ```
+//!
+//! Frames are copied between the stack's memory and pages that are granted to the backend once.
+//! TCP leaves in frames of up to 64 KiB without checksums, which go to another guest as they are,
+//! and are cut by the backend if they leave the machine. When the backend dies, sockets stay: to
+//! them it is as if a cable had been pulled for a while.
+//!
+//! ```text
+//! tasks --> sockets --> stack (smoltcp) --> device --> rings (pages, event channel)
+//! ```
+
+use alloc::rc::Rc;
+use alloc::string::ToString;
+
+use futures_util::future::{Either, select};
+use thiserror::Error as ErrorMessage;
+
+use crate::xenbus::{Error, run_frontend};
+use crate::xenstore::Client;
+use crate::{Environment, executor};
+
+mod backlog;
+mod checksum;
+mod device;
+mod rings;
+mod stack;
+mod tcp;
+mod udp;
+
+pub use backlog::Buffers;
+pub use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
+pub use tcp::{TcpError, TcpListener, TcpStream};
+pub use udp::{UDP_MAX, UdpError, UdpSocket};
+
+use stack::Stack;
+
+/// How an interface gets its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Configuration {
+    /// From a server.
+    Dhcp,
+    /// It is given.
+    Static {
+        /// With the length of its network's prefix.
+        address: Ipv4Cidr,
+        /// By which other networks are reached.
+        gateway: Option<Ipv4Address>,
+    },
+}
+
+/// An argument of the command line that is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ErrorMessage)]
+pub enum BadArgument {
+    /// `ip=`
+    #[error("ip={0} is neither dhcp nor an address such as 10.0.2.15/24")]
+    Address(&'static str),
+    /// `gateway=`
+    #[error("gateway={0} is not an address such as 10.0.2.2")]
+    Gateway(&'static str),
+}
+
+impl Configuration {
+    /// Reads the kernel's command line: `ip=10.0.2.15/24 gateway=10.0.2.2`, or `ip=dhcp`, which
+    /// is also what nothing means.
+    ///
+    /// # Errors
+    /// Names the argument that makes no sense.
+    pub fn from_arguments(environment: &Environment) -> Result<Configuration, BadArgument> {
+        let address = match environment.argument("ip") {
+            None | Some("dhcp") => return Ok(Configuration::Dhcp),
+            Some(text) => text.parse().map_err(|()| BadArgument::Address(text))?,
+        };
+        let gateway = environment.argument("gateway");
+        let gateway =
+            gateway.map(|text| text.parse().map_err(|_| BadArgument::Gateway(text))).transpose()?;
+        Ok(Configuration::Static { address, gateway })
+    }
+}
+
+/// An interface, and the stack on top of it. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Network(Rc<Stack>);
+
+impl Network {
+    /// Connects the frontend in a directory such as `device/vif/0`. It stays connected as long as
+    /// the domain lives.
+    ///
+    /// # Errors
+    /// If the device cannot be connected.
+    pub async fn connect(
+        store: &Client,
+        path: &str,
+        configuration: Configuration,
+    ) -> Result<Network, Error> {
+        let stack = Stack::new(configuration);
+        let (store, path, driven) = (store.clone(), path.to_string(), stack.clone());
+        let driver = executor::spawn(async move {
+            let result = run_frontend(&store, &path, async |device| driven.drive(device).await);
+            result.await.inspect_err(|error| log::error!("{path}: {error}"))
+        });
+        let network = Network(stack.clone());
+        let connected = core::pin::pin!(stack.until(|_| Some(())));
+        match select(connected, driver).await {
+            Either::Left(((), driver)) => {
+                driver.detach();
+                Ok(network)
+            }
+            Either::Right((Ok(()), _)) => Err(Error::Removed),
+            Either::Right((Err(error), _)) => Err(error),
+        }
+    }
+
+    /// Waits until the interface has an address.
+    pub async fn address(&self) -> Ipv4Cidr {
+        self.0.until(|state| state.address()).await
+    }
+
+    /// Listens on a port; so many connections may wait to be accepted.
+    ///
+    /// # Errors
+    /// [`TcpError::PortInUse`]
+    pub fn listen(
+        &self,
+        port: u16,
+        buffers: Buffers,
+        backlog: usize,
+    ) -> Result<TcpListener, TcpError> {
+        TcpListener::new(self.0.clone(), port, buffers, backlog)
+    }
+
+    /// Connects to a port of another host.
+    ///
+    /// # Errors
+    /// [`TcpError::Refused`]
+    pub async fn connect_tcp(
+        &self,
+        remote: (Ipv4Address, u16),
+        buffers: Buffers,
+    ) -> Result<TcpStream, TcpError> {
+        TcpStream::connect(self.0.clone(), remote, buffers).await
+    }
+
+    /// Takes a UDP port.
+    ///
+    /// # Errors
+    /// [`UdpError::Port`]
+    pub fn bind_udp(&self, port: u16) -> Result<UdpSocket, UdpError> {
+        UdpSocket::bind(self.0.clone(), port)
+    }
+}

@@ -1,0 +1,304 @@
+//! The TCP/IP stack (the crate `smoltcp`) and the task that drives it: it looks at the stack when
+//! frames have come, when a socket was used, and when a timer is due.
+
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::{Poll, Waker};
+use core::time::Duration;
+
+use abi::net::MacAddress;
+use futures_util::future::{Either, select};
+use smoltcp::iface::{self, PollIngressSingleResult, SocketHandle, SocketSet};
+use smoltcp::socket::{dhcpv4, tcp};
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
+
+use super::Configuration;
+use super::backlog::Backlog;
+use super::device::Interface;
+use super::rings::Rings;
+use crate::condition::Condition;
+use crate::executor;
+use crate::time;
+use crate::xenbus::{Device, Error};
+
+/// Frames that are taken before other tasks get their turn.
+const BURST: usize = 64;
+
+/// The stack, shared by its driver and the sockets.
+#[derive(Debug)]
+pub(super) struct Stack {
+    configuration: Configuration,
+    state: RefCell<Option<State>>,
+    /// The driver, while it waits.
+    driver: RefCell<Option<Waker>>,
+    /// A socket was used since the driver looked.
+    used: Cell<bool>,
+    changed: Condition,
+}
+
+/// What exists from the first connection on.
+pub(super) struct State {
+    pub(super) interface: iface::Interface,
+    pub(super) sockets: SocketSet<'static>,
+    /// By port.
+    pub(super) backlogs: BTreeMap<u16, Backlog>,
+    /// TCP connections that nobody holds any more, until they are closed.
+    pub(super) closing: Vec<SocketHandle>,
+    pub(super) next_port: u16,
+    dhcp: Option<SocketHandle>,
+    device: Interface,
+}
+
+impl core::fmt::Debug for State {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("State").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Stack {
+    pub(super) fn new(configuration: Configuration) -> Rc<Stack> {
+        Rc::new(Stack {
+            configuration,
+            state: RefCell::new(None),
+            driver: RefCell::new(None),
+            used: Cell::new(false),
+            changed: Condition::default(),
+        })
+    }
+
+    /// Changes the stack, at which the driver looks afterwards; `None` before the first connection.
+    pub(super) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> Option<R> {
+        let result = self.state.borrow_mut().as_mut().map(work);
+        self.wake_driver();
+        result
+    }
+
+    /// The same for what is to be tried until it is ready: only then it was a change.
+    pub(super) fn poll_with<R>(&self, work: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
+        // A socket exists only after the stack.
+        let result = self.state.borrow_mut().as_mut().map_or(Poll::Pending, work);
+        if result.is_ready() {
+            self.wake_driver();
+        }
+        result
+    }
+
+    fn wake_driver(&self) {
+        self.used.set(true);
+        self.driver.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits until the stack, which may have changed, gives something.
+    pub(super) async fn until<T>(&self, mut check: impl FnMut(&State) -> Option<T>) -> T {
+        self.changed.until(|| self.state.borrow().as_ref().and_then(&mut check)).await
+    }
+
+    /// The driver: from connection to disconnection.
+    pub(super) async fn drive(&self, device: &Device) -> Result<(), Error> {
+        let address: MacAddress = device.read(abi::net::key::MAC).await?;
+        let rings = Rings::connect(device).await?;
+        self.plug_in(address, rings);
+        let mut ended = pin!(device.ended());
+        let result = loop {
+            let delay = match self.poll() {
+                Ok(delay) => delay,
+                Err(error) => break Err(error),
+            };
+            if let Either::Right((error, _)) = select(pin!(self.wait(delay)), ended.as_mut()).await
+            {
+                break Err(error);
+            }
+        };
+        if let Some(state) = self.state.borrow_mut().as_mut() {
+            state.device.rings = None;
+        }
+        result
+    }
+
+    fn plug_in(&self, address: MacAddress, rings: Rings) {
+        let mut state = self.state.borrow_mut();
+        match state.as_mut() {
+            Some(state) => state.device.rings = Some(rings),
+            None => *state = Some(State::new(address, rings, &self.configuration)),
+        }
+        drop(state);
+        self.changed.notify();
+    }
+
+    /// Lets the stack work. Returns how long it has nothing to do by itself.
+    fn poll(&self) -> Result<Option<Duration>, Error> {
+        self.used.set(false);
+        let mut state = self.state.borrow_mut();
+        let Some(state) = state.as_mut() else { return Ok(None) };
+        let (delay, changed) = state.poll()?;
+        if changed {
+            self.changed.notify();
+        }
+        Ok(delay)
+    }
+
+    async fn wait(&self, delay: Option<Duration>) {
+        if delay.is_some_and(|delay| delay.is_zero()) {
+            return executor::yield_now().await;
+        }
+        let event = poll_fn(|context| {
+            let state = self.state.borrow();
+            match state.as_ref().and_then(|state| state.device.rings.as_ref()) {
+                Some(rings) => pin!(rings.channel().wait()).poll(context),
+                None => Poll::Pending,
+            }
+        });
+        let used = poll_fn(|context| {
+            if self.used.get() {
+                return Poll::Ready(());
+            }
+            *self.driver.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        });
+        let (event, used) = (pin!(event), pin!(used));
+        let work = select(event, used);
+        match delay {
+            Some(delay) => drop(select(work, pin!(time::sleep(delay))).await),
+            None => drop(work.await),
+        }
+    }
+}
+
+impl State {
+    fn new(address: MacAddress, rings: Rings, configuration: &Configuration) -> State {
+        let mut device = Interface::new(rings);
+        let hardware = HardwareAddress::Ethernet(EthernetAddress(address.0));
+        let mut config = iface::Config::new(hardware);
+        config.random_seed = seed(address);
+        let mut interface = iface::Interface::new(config, &mut device, now());
+        let mut sockets = SocketSet::new(Vec::new());
+        let dhcp = match configuration {
+            Configuration::Dhcp => Some(sockets.add(dhcpv4::Socket::new())),
+            Configuration::Static { address, gateway } => {
+                configure(&mut interface, Some(*address), *gateway);
+                None
+            }
+        };
+        State {
+            interface,
+            sockets,
+            backlogs: BTreeMap::new(),
+            closing: Vec::new(),
+            next_port: 49152,
+            dhcp,
+            device,
+        }
+    }
+
+    /// The interface's own address, if it has one.
+    pub(super) fn address(&self) -> Option<Ipv4Cidr> {
+        self.interface.ip_addrs().iter().find_map(|address| match address {
+            IpCidr::Ipv4(address) => Some(*address),
+            IpCidr::Ipv6(_) => None,
+        })
+    }
+
+    /// Takes what has come and sends what is to be sent. Returns how long there is nothing to do
+    /// without cause, and whether somebody who waits should look.
+    fn poll(&mut self) -> Result<(Option<Duration>, bool), Error> {
+        let now = now();
+        self.reap();
+        let mut count = 0;
+        while count < BURST && self.receive_one(now) {
+            count += 1;
+        }
+        self.interface.poll_maintenance(now);
+        // Each round sends a frame for each socket that has something to send.
+        while let iface::PollResult::SocketStateChanged =
+            self.interface.poll_egress(now, &mut self.device, &mut self.sockets)
+        {}
+        let mut changed = count > 0;
+        changed |= self.follow_dhcp();
+        for backlog in self.backlogs.values_mut() {
+            backlog.update(&mut self.sockets);
+        }
+        let more = self.settle()?;
+        let delay = self.interface.poll_delay(now, &self.sockets).map(Duration::from);
+        Ok((if more || count == BURST { Some(Duration::ZERO) } else { delay }, changed))
+    }
+
+    /// Shows the backend what was done. Says whether it has something more.
+    fn settle(&mut self) -> Result<bool, Error> {
+        if let Some(error) = self.device.error.take() {
+            return Err(error);
+        }
+        let Some(rings) = &mut self.device.rings else { return Ok(false) };
+        rings.flush();
+        rings.final_check()
+    }
+
+    fn receive_one(&mut self, now: Instant) -> bool {
+        let result = self.interface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
+        if result == PollIngressSingleResult::None {
+            return false;
+        }
+        for backlog in self.backlogs.values_mut() {
+            backlog.keep_listening(&mut self.sockets);
+        }
+        true
+    }
+
+    /// Removes connections that are closed. One that has only to wait for strays of its own goes
+    /// too: memory is worth more than that.
+    fn reap(&mut self) {
+        let State { closing, sockets, .. } = self;
+        closing.retain(|&handle| {
+            let state = sockets.get::<tcp::Socket<'_>>(handle).state();
+            let done = matches!(state, tcp::State::Closed | tcp::State::TimeWait);
+            if done {
+                sockets.remove(handle);
+            }
+            !done
+        });
+    }
+
+    fn follow_dhcp(&mut self) -> bool {
+        let Some(handle) = self.dhcp else { return false };
+        match self.sockets.get_mut::<dhcpv4::Socket<'_>>(handle).poll() {
+            None => return false,
+            Some(dhcpv4::Event::Configured(lease)) => {
+                log::info!("DHCP: {}", lease.address);
+                configure(&mut self.interface, Some(lease.address), lease.router);
+            }
+            Some(dhcpv4::Event::Deconfigured) => configure(&mut self.interface, None, None),
+        }
+        true
+    }
+}
+
+fn configure(
+    interface: &mut iface::Interface,
+    address: Option<Ipv4Cidr>,
+    gateway: Option<Ipv4Address>,
+) {
+    interface.update_ip_addrs(|addresses| {
+        addresses.clear();
+        // It has room for one.
+        let _ = address.map(|address| addresses.push(address.into()));
+    });
+    interface.routes_mut().remove_default_ipv4_route();
+    if let Some(gateway) = gateway {
+        // As has the table of routes.
+        let _ = interface.routes_mut().add_default_ipv4_route(gateway);
+    }
+}
+
+fn now() -> Instant {
+    Instant::from_micros(i64::try_from(time::now().as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Two interfaces shall not begin with the same numbers, nor one after each start.
+fn seed(MacAddress([a, b, c, d, e, f]): MacAddress) -> u64 {
+    let clock = time::wall_clock().unwrap_or_default() + time::now();
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f]).rotate_left(24) ^ clock.as_nanos() as u64
+}
