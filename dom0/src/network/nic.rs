@@ -4,12 +4,14 @@
 //! of that kind and gets frames as they are on the wire.
 
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use bitflags::bitflags;
+use pv_guest_kernel::condition::Condition;
 use pv_guest_kernel::device_tree::MmioDevice;
 use pv_guest_kernel::executor;
 use pv_guest_kernel::interrupt::{Line, Trigger};
@@ -44,6 +46,8 @@ bitflags! {
 pub(super) struct Nic {
     queues: RefCell<Queues>,
     doorbell: Box<dyn Fn(u16)>,
+    /// Whether nothing waits any more.
+    drained: Condition,
 }
 
 struct Queues {
@@ -53,6 +57,8 @@ struct Queues {
     receiving: Vec<Option<Buffer>>,
     /// By slot: what the device sends.
     sending: Vec<Option<Rc<Buffer>>>,
+    /// What it will send when it has a slot.
+    waiting: VecDeque<Head>,
     header: SharedPage,
     broken: bool,
 }
@@ -70,7 +76,8 @@ pub(super) fn start(device: &MmioDevice) -> Result<bool, DeviceError> {
     let transport = Rc::new(RefCell::new(transport));
     let ringing = transport.clone();
     let doorbell = Box::new(move |queue| ringing.borrow_mut().notify(queue));
-    let nic = Rc::new(Nic { queues: RefCell::new(queues), doorbell });
+    let nic =
+        Rc::new(Nic { queues: RefCell::new(queues), doorbell, drained: Condition::default() });
     nic.refill();
     switch::connect_uplink(nic.clone());
     // QEMU's device tree says "edge" of all its virtio transports.
@@ -93,6 +100,7 @@ async fn serve_interrupts(
         nic.refill();
         // Frames from here lie in dom0's own buffers: there is nobody to blame.
         let _ = switch::forward(PortId::UPLINK, &frames);
+        nic.flush();
         line.complete();
     }
 }
@@ -116,16 +124,29 @@ impl Nic {
 
 impl Uplink for Nic {
     fn send(&self, frame: &Frame) {
-        let whole = frame.tail.is_empty() && frame.head.length <= HEAD;
-        if whole && !self.queues.borrow_mut().send(&frame.head) {
-            log::debug!("the network device is busy: a frame is lost");
+        if frame.tail.is_empty() && frame.head.length <= HEAD {
+            self.queues.borrow_mut().waiting.push_back(frame.head.clone());
         }
     }
 
     fn flush(&self) {
-        if self.queues.borrow_mut().transmit.publish() {
+        let mut queues = self.queues.borrow_mut();
+        queues.send_waiting();
+        if !queues.transmit.is_published() && queues.transmit.publish() {
             (self.doorbell)(TRANSMIT);
         }
+        if queues.waiting.is_empty() {
+            drop(queues);
+            self.drained.notify();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.queues.borrow().waiting.is_empty()
+    }
+
+    fn drained(&self) -> &Condition {
+        &self.drained
     }
 }
 
@@ -134,10 +155,10 @@ impl Queues {
         let empty = || core::iter::repeat_with(|| None).take(SIZE.into());
         Ok(Queues {
             receive: Virtqueue::new(SIZE)?,
-            // What it has sent is taken back when something else is to be sent.
-            transmit: Virtqueue::new(SIZE)?.without_interrupts(),
+            transmit: Virtqueue::new(SIZE)?,
             receiving: empty().collect(),
             sending: vec![None; SIZE.into()],
+            waiting: VecDeque::new(),
             header: SharedPage::allocate()?,
             broken: false,
         })
@@ -172,19 +193,32 @@ impl Queues {
         }
     }
 
-    fn send(&mut self, head: &Head) -> bool {
+    /// Gives the device what waits, as far as it has slots. It interrupts only if something is
+    /// left; else what it has sent is taken back when there is more to send.
+    fn send_waiting(&mut self) {
         self.reap();
-        let header = Span { address: bus_address(&self.header), length: HEADER as u32 };
-        let address = bus_address(head.buffer.page()) + head.offset as u64;
-        let frame = Span { address, length: head.length as u32 };
-        match self.transmit.push([header, frame], []).filter(|_| !self.broken) {
-            Some(slot) => {
-                if let Some(place) = self.sending.get_mut(usize::from(slot)) {
-                    *place = Some(head.buffer.clone());
-                }
-                true
+        self.fill_slots();
+        self.transmit.set_interrupts(!self.waiting.is_empty());
+        if !self.waiting.is_empty() {
+            // It may have sent something before it heard that we want to know.
+            self.reap();
+            self.fill_slots();
+        }
+    }
+
+    fn fill_slots(&mut self) {
+        if self.broken {
+            self.waiting.clear();
+        }
+        while let Some(slot) = self.transmit.next_slot()
+            && let Some(Head { buffer, offset, length }) = self.waiting.pop_front()
+        {
+            let header = Span { address: bus_address(&self.header), length: HEADER as u32 };
+            let address = bus_address(buffer.page()) + offset as u64;
+            self.transmit.push([header, Span { address, length: length as u32 }], []);
+            if let Some(place) = self.sending.get_mut(usize::from(slot)) {
+                *place = Some(buffer);
             }
-            None => false,
         }
     }
 

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use abi::net::MacAddress;
+use pv_guest_kernel::condition::Condition;
 use pv_guest_kernel::grant::CopyBatch;
 use pv_guest_kernel::{time, vcpu_local};
 use thiserror::Error;
@@ -34,10 +35,14 @@ pub(super) enum Misdeed {
 
 /// The way out of the machine.
 pub(super) trait Uplink {
-    /// Sends a frame that lies in one buffer, or drops it.
+    /// Accepts a frame that lies in one buffer. Others are too long for the wire, and lost.
     fn send(&self, frame: &Frame);
     /// No more frames come for now.
     fn flush(&self);
+    /// Whether frames wait because the wire is slower than those who send. They should wait too.
+    fn is_busy(&self) -> bool;
+    /// Notified when it is not any more.
+    fn drained(&self) -> &Condition;
 }
 
 /// What a port leads to.
@@ -89,11 +94,20 @@ impl Drop for Plug {
     }
 }
 
-/// Delivers frames that came through a port.
+/// Waits until the way out of the machine has room.
+pub(super) async fn uplink_has_room() {
+    let uplink = with(|switch| switch.ports.get(&PortId::UPLINK).cloned());
+    if let Some(Port::Uplink(uplink)) = uplink {
+        uplink.drained().until(|| (!uplink.is_busy()).then_some(())).await;
+    }
+}
+
+/// Delivers frames that came through a port. Says whether the sender should wait for the way out of
+/// the machine: some of its frames do.
 ///
 /// # Errors
 /// What the sender did wrong. All that can be delivered is.
-pub(super) fn forward(from: PortId, frames: &[Frame]) -> Result<(), Misdeed> {
+pub(super) fn forward(from: PortId, frames: &[Frame]) -> Result<bool, Misdeed> {
     let mut burst = Burst::default();
     let now = time::now();
     for frame in frames {
@@ -162,13 +176,17 @@ impl Burst {
         self.touched.insert(id, port);
     }
 
-    fn finish(mut self) -> Result<(), Misdeed> {
+    fn finish(mut self) -> Result<bool, Misdeed> {
+        let mut busy = false;
         if let Err(errno) = self.copies.run() {
             log::error!("frames cannot be copied: {errno}");
         }
         for port in self.touched.values() {
             match port {
-                Port::Uplink(uplink) => uplink.flush(),
+                Port::Uplink(uplink) => {
+                    uplink.flush();
+                    busy = uplink.is_busy();
+                }
                 Port::Guest(receiver) => {
                     if receiver.finish(&self.copies).is_err() {
                         self.misdeed = Some(Misdeed::Grant);
@@ -176,6 +194,6 @@ impl Burst {
                 }
             }
         }
-        self.misdeed.map_or(Ok(()), Err)
+        self.misdeed.map_or(Ok(busy), Err)
     }
 }

@@ -25,6 +25,8 @@ use super::switch::{self, Misdeed, Plug};
 
 /// Frames that are taken from one guest before others get their turn.
 const BURST: usize = 64;
+/// And their bytes, about.
+const BURST_BYTES: usize = 256 << 10;
 
 /// What is offered to a frontend.
 const OFFER: [(&str, &str); 5] = [
@@ -113,6 +115,7 @@ struct Sender<'d> {
 enum Next {
     Event,
     Turn,
+    Uplink,
     Credit(Duration),
 }
 
@@ -127,6 +130,7 @@ impl Sender<'_> {
                 match next {
                     Next::Event => channel.wait().await,
                     Next::Turn => executor::yield_now().await,
+                    Next::Uplink => switch::uplink_has_room().await,
                     Next::Credit(then) => time::sleep_until(then).await,
                 }
             });
@@ -140,17 +144,18 @@ impl Sender<'_> {
 
     /// Forwards what is on the ring, but not more than a burst, nor than the credit reaches.
     fn forward_burst(&mut self, channel: &Channel) -> Result<Next, Offence> {
-        let mut packets = Vec::new();
-        let next = loop {
+        let (mut packets, mut bytes) = (Vec::new(), 0);
+        let mut next = loop {
             if let Some(then) = self.credit.wait_until(time::now()) {
                 break Next::Credit(then);
             }
-            if packets.len() == BURST {
+            if packets.len() == BURST || bytes >= BURST_BYTES {
                 break Next::Turn;
             }
             match Packet::take(&mut self.ring)? {
                 Some(packet) => {
                     self.credit.spend(packet.length);
+                    bytes += packet.length;
                     packets.push(packet);
                 }
                 None => break Next::Event,
@@ -158,7 +163,9 @@ impl Sender<'_> {
         };
         if !packets.is_empty() {
             let frames = self.read(&packets)?;
-            switch::forward(self.port, &frames)?;
+            if switch::forward(self.port, &frames)? {
+                next = Next::Uplink;
+            }
             for packet in &packets {
                 packet.answer(&mut self.ring, TxStatus::Okay).map_err(Malformed::from)?;
             }

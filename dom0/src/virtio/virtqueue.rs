@@ -36,7 +36,7 @@ const INDIRECT: u16 = 4;
 /// `VIRTQ_USED_F_NO_NOTIFY`
 const NO_NOTIFY: u32 = 1;
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT`
-const NO_INTERRUPT: u32 = 1;
+const NO_INTERRUPT: u16 = 1;
 
 /// Memory by the address at which the device sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub struct Virtqueue {
     /// By slot: whether it is in flight.
     busy: Vec<bool>,
     /// Flags for the device.
-    flags: u32,
+    flags: u16,
     /// Requests made available, ever (modulo 2^16).
     available: u16,
     /// Of these, how many the device was shown.
@@ -128,11 +128,13 @@ impl Virtqueue {
         self.size
     }
 
-    /// Asks the device not to interrupt when it is done with a request.
-    pub fn without_interrupts(mut self) -> Virtqueue {
-        self.flags = NO_INTERRUPT;
-        self.available_ring.store_u32(0, self.flags, Ordering::Relaxed);
-        self
+    /// Says whether the device shall interrupt when it is done with a request, as it does at first.
+    /// What it did before it heard of that must be looked for.
+    pub fn set_interrupts(&mut self, wanted: bool) {
+        self.flags = if wanted { 0 } else { NO_INTERRUPT };
+        self.available_ring.store_u16(0, self.flags, Ordering::Relaxed);
+        // The flags are there before the device's ring is looked at.
+        fence(Ordering::SeqCst);
     }
 
     /// Where it lies.
@@ -199,7 +201,7 @@ impl Virtqueue {
     pub fn publish(&mut self) -> bool {
         self.published = self.available;
         // The index comes after what it announces, and the look at the device's flags after that.
-        let word = u32::from(self.available) << 16 | self.flags;
+        let word = u32::from(self.available) << 16 | u32::from(self.flags);
         self.available_ring.store_u32(0, word, Ordering::Release);
         fence(Ordering::SeqCst);
         self.used_ring.load_u32(0, Ordering::Relaxed) & NO_NOTIFY == 0

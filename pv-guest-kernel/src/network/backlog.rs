@@ -50,6 +50,8 @@ pub(super) fn socket(buffers: Buffers) -> tcp::Socket<'static> {
     let mut socket = tcp::Socket::new(buffer(buffers.receive), buffer(buffers.send));
     socket.set_timeout(Some(TIMEOUT));
     socket.set_keep_alive(Some(KEEP_ALIVE));
+    // All that came in a burst is acknowledged at its end anyway, and a peer may wait for it.
+    socket.set_ack_delay(None);
     // Whoever writes little at a time means it.
     socket.set_nagle_enabled(false);
     socket

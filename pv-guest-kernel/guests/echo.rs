@@ -1,0 +1,90 @@
+//! `echo`: sends back what it gets, by TCP and UDP (RFC 862).
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::vec;
+
+use pv_guest_kernel::abi::Errno;
+use pv_guest_kernel::abi::sched::ShutdownReason;
+use pv_guest_kernel::network::{
+    BadArgument, Buffers, Configuration, Network, TcpError, TcpStream, UDP_MAX, UdpError, UdpSocket,
+};
+use pv_guest_kernel::xenbus::{self, frontends};
+use pv_guest_kernel::xenstore::Client;
+use pv_guest_kernel::{Environment, executor, guest_main, power, println};
+use thiserror::Error;
+
+const PORT: u16 = 7;
+/// Connections that may wait.
+const BACKLOG: usize = 64;
+const BUFFERS: Buffers = Buffers { receive: 64 << 10, send: 64 << 10 };
+
+guest_main!(main);
+
+/// Why it cannot serve.
+#[derive(Debug, Error)]
+enum Error {
+    #[error("no store: {0}")]
+    Store(Errno),
+    #[error("this domain has no network interface; give it one with vif=\"\"")]
+    NoInterface,
+    #[error(transparent)]
+    Argument(#[from] BadArgument),
+    #[error(transparent)]
+    Device(#[from] xenbus::Error),
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
+    #[error(transparent)]
+    Udp(#[from] UdpError),
+}
+
+async fn main(environment: &'static Environment) {
+    if let Err(error) = serve(environment).await {
+        println!("echo: {error}");
+        power::shutdown(ShutdownReason::Crash);
+    }
+}
+
+async fn serve(environment: &Environment) -> Result<(), Error> {
+    let configuration = Configuration::from_arguments(environment)?;
+    let store = Client::for_guest().map_err(Error::Store)?;
+    let interfaces = frontends(&store, "vif").await.map_err(Error::Store)?;
+    let path = interfaces.first().ok_or(Error::NoInterface)?;
+    let network = Network::connect(&store, path, configuration).await?;
+    let listener = network.listen(PORT, BUFFERS, BACKLOG)?;
+    executor::spawn(echo_packets(network.bind_udp(PORT)?)).detach();
+    println!("echo: serving {} port {PORT}", network.address().await.address());
+    loop {
+        let stream = listener.accept().await;
+        executor::spawn(async move {
+            if let Err(error) = echo_connection(stream).await {
+                log::debug!("{error}");
+            }
+        })
+        .detach();
+    }
+}
+
+async fn echo_connection(mut stream: TcpStream) -> Result<(), TcpError> {
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let count = stream.read(&mut bytes).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        stream.write_all(bytes.get(..count).unwrap_or_default()).await?;
+    }
+}
+
+async fn echo_packets(socket: UdpSocket) {
+    let mut bytes = [0; UDP_MAX];
+    loop {
+        let (count, sender) = socket.receive(&mut bytes).await;
+        if let Err(error) = socket.send(bytes.get(..count).unwrap_or_default(), sender).await {
+            log::debug!("{sender:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `fetch`: gets `bytes=N` bytes from the guest `web` at `from=ADDRESS`, checks each of them, and
+//! says what that took.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::format;
+use alloc::vec;
+
+use pv_guest_kernel::abi::Errno;
+use pv_guest_kernel::abi::sched::ShutdownReason;
+use pv_guest_kernel::network::{
+    BadArgument, Buffers, Configuration, Ipv4Address, Network, TcpError, TcpStream,
+};
+use pv_guest_kernel::xenbus::{self, frontends};
+use pv_guest_kernel::xenstore::Client;
+use pv_guest_kernel::{Environment, guest_main, power, println, time};
+use thiserror::Error;
+
+const PORT: u16 = 80;
+const BUFFERS: Buffers = Buffers { receive: 256 << 10, send: 4 << 10 };
+/// The bytes of `/bytes` begin again after so many.
+const PERIOD: u64 = 251;
+/// What ends the answer's header.
+const BLANK_LINE: &[u8] = b"\r\n\r\n";
+
+guest_main!(main);
+
+/// Why it failed.
+#[derive(Debug, Error)]
+enum Error {
+    #[error("no store: {0}")]
+    Store(Errno),
+    #[error("this domain has no network interface; give it one with vif=\"\"")]
+    NoInterface,
+    #[error(transparent)]
+    Argument(#[from] BadArgument),
+    #[error("{0}= makes no sense; write from=10.0.2.15 bytes=1000000")]
+    Wish(&'static str),
+    #[error(transparent)]
+    Device(#[from] xenbus::Error),
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
+    #[error("the answer ends after {0} bytes")]
+    Short(u64),
+    #[error("byte {0} is wrong")]
+    Wrong(u64),
+}
+
+async fn main(environment: &'static Environment) {
+    if let Err(error) = fetch(environment).await {
+        println!("fetch: {error}");
+        power::shutdown(ShutdownReason::Crash);
+    }
+}
+
+async fn fetch(environment: &Environment) -> Result<(), Error> {
+    let configuration = Configuration::from_arguments(environment)?;
+    let from: Ipv4Address = wish(environment, "from", Ipv4Address::new(10, 0, 2, 15))?;
+    let bytes = wish(environment, "bytes", 1_000_000)?;
+    let store = Client::for_guest().map_err(Error::Store)?;
+    let interfaces = frontends(&store, "vif").await.map_err(Error::Store)?;
+    let path = interfaces.first().ok_or(Error::NoInterface)?;
+    let network = Network::connect(&store, path, configuration).await?;
+    let address = network.address().await.address();
+    let mut stream = network.connect_tcp((from, PORT), BUFFERS).await?;
+    let start = time::now();
+    let request =
+        format!("GET /bytes?n={bytes} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    check_answer(&mut stream, bytes).await?;
+    let time = time::now().saturating_sub(start);
+    println!("fetch: {address} got {bytes} bytes from {from} in {} us", time.as_micros());
+    Ok(())
+}
+
+fn wish<T: core::str::FromStr>(
+    environment: &Environment,
+    name: &'static str,
+    default: T,
+) -> Result<T, Error> {
+    match environment.argument(name) {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| Error::Wish(name)),
+    }
+}
+
+/// Reads the answer to its end, which must be that of the bytes.
+async fn check_answer(stream: &mut TcpStream, bytes: u64) -> Result<(), Error> {
+    let expected: vec::Vec<u8> = (0..PERIOD as u8).cycle().take(BUFFERS.receive + 512).collect();
+    let mut buffer = vec![0; BUFFERS.receive];
+    let (mut in_header, mut header_end, mut received) = (true, 0, 0_u64);
+    loop {
+        let count = stream.read(&mut buffer).await?;
+        let mut part = buffer.get(..count).unwrap_or_default();
+        if count == 0 {
+            return if received == bytes { Ok(()) } else { Err(Error::Short(received)) };
+        }
+        while let (true, Some((&byte, rest))) = (in_header, part.split_first()) {
+            let matches = BLANK_LINE.get(header_end) == Some(&byte);
+            header_end = if matches { header_end + 1 } else { usize::from(byte == b'\r') };
+            in_header = header_end < BLANK_LINE.len();
+            part = rest;
+        }
+        let phase = (received % PERIOD) as usize;
+        if expected.get(phase..phase + part.len()) != Some(part) {
+            return Err(Error::Wrong(received));
+        }
+        received += part.len() as u64;
+    }
+}
