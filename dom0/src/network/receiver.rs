@@ -102,6 +102,11 @@ impl Receiver {
         self.failed.until(|| self.state.borrow().fault).await
     }
 
+    #[cfg(test)]
+    pub(super) fn state_fault(&self) -> Option<Fault> {
+        self.state.borrow().fault
+    }
+
     /// Frames that it lost.
     pub(super) fn dropped(&self) -> u64 {
         self.state.borrow().dropped

@@ -166,3 +166,6 @@ impl Headers {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use abi::net::{MacAddress, TxStatus, key};
 use abi::ring::BackRing;
-use abi::{GrantRef, Port};
+use abi::{DomId, GrantRef, Port};
 use embassy_futures::select::{Either3, select3};
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, CopyBatch, End, Mapping};
@@ -38,7 +38,7 @@ const OFFER: [(&str, &str); 5] = [
 ];
 
 /// What a guest did wrong; it is disconnected.
-#[derive(Debug, ErrorMessage)]
+#[derive(Debug, PartialEq, Eq, ErrorMessage)]
 enum Offence {
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -57,13 +57,14 @@ pub(super) async fn serve(device: &Device) -> Result<(), Error> {
     let receiver = Rc::new(Receiver::new(device.peer(), rx, channel.clone(), abilities));
     let plug = Plug::new(address, receiver.clone());
     let mut sender = Sender {
-        device,
+        domain: device.peer(),
         ring: BackRing::attach(tx),
+        channel,
         port: plug.0,
         credit: Credit::new(rate, time::now()),
     };
     device.switch_state(State::Connected).await?;
-    let result = sender.run(&channel, &receiver).await;
+    let result = sender.run(device, &receiver).await;
     log::debug!("{device}: {} frames found no room in the guest", receiver.dropped());
     result
 }
@@ -104,14 +105,16 @@ async fn has(device: &Device, key: &str) -> bool {
 }
 
 /// The way of frames from the guest.
-struct Sender<'d> {
-    device: &'d Device,
+struct Sender {
+    domain: DomId,
     ring: Ring<SharedPage>,
+    channel: Rc<Channel>,
     port: PortId,
     credit: Credit,
 }
 
 /// What a guest's task waits for.
+#[derive(Debug, PartialEq, Eq)]
 enum Next {
     Event,
     Turn,
@@ -119,16 +122,16 @@ enum Next {
     Credit(Duration),
 }
 
-impl Sender<'_> {
+impl Sender {
     /// Forwards what the guest sends until it goes away or does something wrong.
-    async fn run(&mut self, channel: &Channel, receiver: &Receiver) -> Result<(), Error> {
-        let mut ended = pin!(self.device.ended());
+    async fn run(&mut self, device: &Device, receiver: &Receiver) -> Result<(), Error> {
+        let mut ended = pin!(device.ended());
         let mut fault = pin!(receiver.fault());
         loop {
-            let next = self.forward_burst(channel).map_err(|offence| refused(&offence))?;
+            let next = self.forward_burst().map_err(|offence| refused(&offence))?;
             let wait = pin!(async {
                 match next {
-                    Next::Event => channel.wait().await,
+                    Next::Event => self.channel.wait().await,
                     Next::Turn => executor::yield_now().await,
                     Next::Uplink => switch::uplink_has_room().await,
                     Next::Credit(then) => time::sleep_until(then).await,
@@ -143,7 +146,7 @@ impl Sender<'_> {
     }
 
     /// Forwards what is on the ring, but not more than a burst, nor than the credit reaches.
-    fn forward_burst(&mut self, channel: &Channel) -> Result<Next, Offence> {
+    fn forward_burst(&mut self) -> Result<Next, Offence> {
         let (mut packets, mut bytes) = (Vec::new(), 0);
         let mut next = loop {
             if let Some(then) = self.credit.wait_until(time::now()) {
@@ -170,7 +173,7 @@ impl Sender<'_> {
                 packet.answer(&mut self.ring, TxStatus::Okay).map_err(Malformed::from)?;
             }
             if self.ring.publish() {
-                channel.notify();
+                self.channel.notify();
             }
         }
         match next {
@@ -186,7 +189,7 @@ impl Sender<'_> {
         for packet in packets {
             match Buffer::new() {
                 Ok(buffer) => frames.push(self.begin(packet, buffer, &mut copies)),
-                Err(error) => log::warn!("{}: a frame is lost: {error}", self.device),
+                Err(error) => log::warn!("{}: a frame is lost: {error}", self.domain),
             }
         }
         let run = copies.run();
@@ -197,7 +200,7 @@ impl Sender<'_> {
     }
 
     fn begin(&self, packet: &Packet, buffer: Buffer, copies: &mut CopyBatch) -> Frame {
-        let sender = self.device.peer();
+        let sender = self.domain;
         let (mut length, mut tail) = (0, Pieces::new());
         for &Piece { reference, offset, length: whole } in &packet.pieces {
             let here = whole.min(HEAD - length);
@@ -221,3 +224,6 @@ impl Sender<'_> {
 fn refused(reason: &dyn core::fmt::Display) -> Error {
     Error::Refused(alloc::format!("the guest breaks the protocol: {reason}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ cpus = "0-3,^2"
 cpu_weight = 512
 cap = 150
 disk = ["target=disk0, vdev=xvda, access=rw", "disk1,xvdb,r"]
-vif = []
+vif = ["rate=10Mb/s"]
 cmdline = "verbose"
 on_crash = "preserve"
 "#;
@@ -127,7 +127,7 @@ fn wrong_values_are_named() {
     assert!(message(HASH, &["disk=disk0,sda"]).contains("xvda to xvdp"));
     assert!(message(HASH, &[r#"disk=["disk0,xvda","disk1,xvda"]"#]).contains("xvda is taken"));
     assert!(message(HASH, &["disk=5"]).contains("list"));
-    assert!(message(HASH, &["vif=bridge=br0"]).contains("no network backend"));
+    assert!(message(HASH, &["vif=bridge=br7"]).contains("the only one is xenbr0"));
     assert_eq!(message(HASH, &["verbose"]), "`verbose` is not key=value");
     assert_eq!(message(HASH, &["=5"]), "`=5` is not key=value");
 }
