@@ -10,9 +10,8 @@ use alloc::vec;
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::sched::ShutdownReason;
 use pv_guest_kernel::network::{
-    BadArgument, Buffers, Configuration, Network, TcpError, TcpStream, UDP_MAX, UdpError, UdpSocket,
+    Buffers, Network, StartError, TcpError, TcpStream, UDP_MAX, UdpError, UdpSocket,
 };
-use pv_guest_kernel::xenbus::{self, frontends};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, executor, guest_main, power, println};
 use thiserror::Error;
@@ -28,13 +27,9 @@ guest_main!(main);
 #[derive(Debug, Error)]
 enum Error {
     #[error("no store: {0}")]
-    Store(Errno),
-    #[error("this domain has no network interface; give it one with vif=\"\"")]
-    NoInterface,
+    Store(#[from] Errno),
     #[error(transparent)]
-    Argument(#[from] BadArgument),
-    #[error(transparent)]
-    Device(#[from] xenbus::Error),
+    Network(#[from] StartError),
     #[error(transparent)]
     Tcp(#[from] TcpError),
     #[error(transparent)]
@@ -49,11 +44,7 @@ async fn main(environment: &'static Environment) {
 }
 
 async fn serve(environment: &Environment) -> Result<(), Error> {
-    let configuration = Configuration::from_arguments(environment)?;
-    let store = Client::for_guest().map_err(Error::Store)?;
-    let interfaces = frontends(&store, "vif").await.map_err(Error::Store)?;
-    let path = interfaces.first().ok_or(Error::NoInterface)?;
-    let network = Network::connect(&store, path, configuration).await?;
+    let network = Network::start(environment, &Client::for_guest()?).await?;
     let listener = network.listen(PORT, BUFFERS, BACKLOG)?;
     executor::spawn(echo_packets(network.bind_udp(PORT)?)).detach();
     println!("echo: serving {} port {PORT}", network.address().await.address());

@@ -11,10 +11,7 @@ use alloc::vec;
 
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::sched::ShutdownReason;
-use pv_guest_kernel::network::{
-    BadArgument, Buffers, Configuration, Ipv4Address, Network, TcpError, TcpStream,
-};
-use pv_guest_kernel::xenbus::{self, frontends};
+use pv_guest_kernel::network::{Buffers, Ipv4Address, Network, StartError, TcpError, TcpStream};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, power, println, time};
 use thiserror::Error;
@@ -32,15 +29,11 @@ guest_main!(main);
 #[derive(Debug, Error)]
 enum Error {
     #[error("no store: {0}")]
-    Store(Errno),
-    #[error("this domain has no network interface; give it one with vif=\"\"")]
-    NoInterface,
+    Store(#[from] Errno),
     #[error(transparent)]
-    Argument(#[from] BadArgument),
+    Network(#[from] StartError),
     #[error("{0}= makes no sense; write from=10.0.2.15 bytes=1000000")]
     Wish(&'static str),
-    #[error(transparent)]
-    Device(#[from] xenbus::Error),
     #[error(transparent)]
     Tcp(#[from] TcpError),
     #[error("the answer ends after {0} bytes")]
@@ -57,13 +50,9 @@ async fn main(environment: &'static Environment) {
 }
 
 async fn fetch(environment: &Environment) -> Result<(), Error> {
-    let configuration = Configuration::from_arguments(environment)?;
     let from: Ipv4Address = wish(environment, "from", Ipv4Address::new(10, 0, 2, 15))?;
     let bytes = wish(environment, "bytes", 1_000_000)?;
-    let store = Client::for_guest().map_err(Error::Store)?;
-    let interfaces = frontends(&store, "vif").await.map_err(Error::Store)?;
-    let path = interfaces.first().ok_or(Error::NoInterface)?;
-    let network = Network::connect(&store, path, configuration).await?;
+    let network = Network::start(environment, &Client::for_guest()?).await?;
     let address = network.address().await.address();
     let mut stream = network.connect_tcp((from, PORT), BUFFERS).await?;
     let start = time::now();
@@ -72,6 +61,7 @@ async fn fetch(environment: &Environment) -> Result<(), Error> {
     stream.write_all(request.as_bytes()).await?;
     check_answer(&mut stream, bytes).await?;
     let time = time::now().saturating_sub(start);
+    stream.close().await;
     println!("fetch: {address} got {bytes} bytes from {from} in {} us", time.as_micros());
     Ok(())
 }

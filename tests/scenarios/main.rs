@@ -8,6 +8,7 @@ mod conformance;
 mod disks;
 mod hostile;
 mod lifecycle;
+mod network;
 mod scheduler;
 mod script;
 mod smp;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         boot::SCENARIOS,
         disks::SCENARIOS,
         lifecycle::SCENARIOS,
+        network::SCENARIOS,
         scheduler::SCENARIOS,
         store::SCENARIOS,
         bad_input::SCENARIOS,

@@ -1,7 +1,9 @@
 //! What scenarios are made of: a [`Scenario`] says which machine it wants and what happens there,
-//! a [`Shell`] is the person at dom0's prompt, and [`disk`] looks at the disks from outside.
+//! a [`Shell`] is the person at dom0's prompt; [`disk`] looks at the disks and [`http`] at the network
+//! from outside.
 
 pub mod disk;
+pub mod http;
 mod scenario;
 mod shell;
 

@@ -9,7 +9,7 @@ use super::{basic, line_editor::Completer, xl};
 use crate::toolstack::Toolstack;
 
 /// Verbs whose argument is a domain.
-const TAKE_DOMAIN: [&str; 9] = [
+const TAKE_DOMAIN: [&str; 12] = [
     "list",
     "destroy",
     "shutdown",
@@ -19,6 +19,9 @@ const TAKE_DOMAIN: [&str; 9] = [
     "counters",
     "vcpu-list",
     "vcpu-pin",
+    "network-list",
+    "network-attach",
+    "network-detach",
 ];
 
 /// Knows the words that a line may go on with.

@@ -10,6 +10,7 @@ mod command;
 mod completion;
 mod keys;
 mod line_editor;
+mod network;
 mod report;
 mod scheduling;
 mod suggest;

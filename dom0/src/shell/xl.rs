@@ -14,6 +14,7 @@ use super::{
     Session, attach,
     command::{Command, CommandSet, Failure},
     report, scheduling, top, vcpu_set,
+    network, report, scheduling, top,
 };
 use crate::toolstack::{Summary, config::Override};
 
@@ -83,6 +84,24 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "[-b] [-n TIMES] [-d SECONDS]",
             summary: "watch what domains use; q ends it; -b: as plain text, for scripts",
             run: |session, arguments| Box::pin(top::top(session, arguments)),
+        },
+        Command {
+            name: "network-list",
+            arguments: "DOMAIN",
+            summary: "show a domain's network interfaces, and who waits for whom",
+            run: |session, arguments| Box::pin(network::list(session, arguments)),
+        },
+        Command {
+            name: "network-attach",
+            arguments: "DOMAIN [mac=ADDRESS] [rate=10Mb/s] [bridge=xenbr0]",
+            summary: "give a domain another network interface",
+            run: |session, arguments| Box::pin(network::attach(session, arguments)),
+        },
+        Command {
+            name: "network-detach",
+            arguments: "DOMAIN NUMBER",
+            summary: "take a network interface away",
+            run: |session, arguments| Box::pin(network::detach(session, arguments)),
         },
         Command {
             name: "console",

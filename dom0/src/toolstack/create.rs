@@ -1,6 +1,6 @@
 //! From a domain file to a domain that runs.
 
-use alloc::string::ToString;
+use alloc::{collections::BTreeSet, string::ToString};
 
 use abi::{DomId, Errno};
 use pv_guest_kernel::hypercall;
@@ -38,6 +38,7 @@ impl Toolstack {
         let plan = Plan::new(&config, self.ramdisk())?;
         self.check_name(&config.name)?;
         self.check_disks(&config)?;
+        self.check_addresses(&config).await?;
         let free_frames = free_frames()?;
         let out_of_memory = Error::OutOfMemory { needed: config.memory, free_frames };
         if free_frames < memory::frames(config.memory) {
@@ -85,6 +86,20 @@ impl Toolstack {
             None => return Ok(()),
         };
         Err(Error::NameTaken { name: name.to_string(), id })
+    }
+
+    /// Every interface has an address of its own.
+    async fn check_addresses(&self, config: &DomainConfig) -> Result<(), Error> {
+        let addresses =
+            (0..).zip(&config.vif).map(|(number, vif)| vif.address(&config.name, number));
+        let mut seen = BTreeSet::new();
+        for address in addresses {
+            if !seen.insert(address) {
+                return Err(Error::AddressInUse { address, user: config.name.clone() });
+            }
+            self.check_address(address).await?;
+        }
+        Ok(())
     }
 
     /// Every disk exists, and those that anybody may write have one user.

@@ -66,7 +66,7 @@ impl Toolstack {
         let Services { store_server, store, consoles, .. } = &self.0.services;
         // It may be stopped already: what matters is that it does not run from here on.
         let _ = hypercall::domctl::pause(id);
-        devices::detach(store, id, &devices::of(id, &config)).await;
+        devices::detach_all(store, id).await;
         let output = self.close_console(consoles, id).await;
         // A domain that failed half-built may have no connection yet.
         let _ = store_server.release(id);

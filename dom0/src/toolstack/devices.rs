@@ -7,40 +7,48 @@ use abi::{DomId, Errno, xenbus::State};
 use embassy_futures::select::select;
 use pv_guest_kernel::{time, xenstore::Client};
 
-use super::{config::DomainConfig, store_entries::Ends};
+use super::store_entries::{CLASSES, Ends, backends_path};
 
 /// How long a backend may take to let go of a domain's memory. Its disk requests in flight end
 /// first.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// All devices of a domain.
-pub fn of(domain: DomId, config: &DomainConfig) -> Vec<Ends> {
-    let disks = config.disk.iter().map(|disk| Ends::disk(domain, disk));
-    let vifs = (0..).zip(&config.vif).map(|(number, _)| Ends::vif(domain, number));
-    disks.chain(vifs).collect()
-}
-
 /// Has the backends of a stopped domain's devices let go of it, and waits until they have.
 ///
 /// The guest does not run any more and cannot close its ends: they are declared closed in its
 /// name, which backends answer as if the guest had done it.
-pub async fn detach(store: &Client, domain: DomId, devices: &[Ends]) {
+pub async fn detach_all(store: &Client, domain: DomId) {
     let mut closing = Vec::new();
-    for device in devices {
-        match declare_closed(store, device).await {
-            Ok(()) => closing.push(device),
-            // Never published: the domain failed half-built.
-            Err(Errno::ENOENT) => {}
-            Err(error) => log::error!("{domain}: {}: {error}", device.name),
+    for class in CLASSES {
+        // There is no directory if there never was a device.
+        let names = store.directory(&backends_path(domain, class)).await.unwrap_or_default();
+        for name in names {
+            let device = Ends::new(domain, class, &name);
+            match declare_closed(store, &device).await {
+                Ok(()) => closing.push(device),
+                Err(error) => log::error!("{}: {error}", device.backend),
+            }
         }
     }
     for device in closing {
-        select(backend_closed(store, device), give_up(domain, device)).await;
+        select(backend_closed(store, &device), give_up(&device)).await;
     }
 }
 
+/// Takes one device away from a domain that runs, and waits until its backend has let go.
+///
+/// # Errors
+/// The store's; `ENOENT` if there is no such device.
+pub async fn detach(store: &Client, device: &Ends) -> Result<(), Errno> {
+    store.read(&format!("{}/state", device.backend)).await?;
+    store.write(&format!("{}/online", device.backend), "0").await?;
+    select(backend_closed(store, device), give_up(device)).await;
+    store.remove(&device.frontend).await?;
+    store.remove(&device.backend).await
+}
+
 async fn declare_closed(store: &Client, device: &Ends) -> Result<(), Errno> {
-    let Ends { frontend, backend, .. } = device;
+    let Ends { frontend, backend } = device;
     store.read(&format!("{backend}/state")).await?;
     store.write(&format!("{backend}/online"), "0").await?;
     store.write(&format!("{frontend}/state"), &format!("{}", State::Closed.raw())).await
@@ -59,10 +67,10 @@ async fn backend_closed(store: &Client, device: &Ends) {
     }
 }
 
-async fn give_up(domain: DomId, device: &Ends) {
+async fn give_up(device: &Ends) {
     time::sleep(PATIENCE).await;
     log::error!(
-        "{domain}: the backend of {} does not let go; the domain's memory stays in use until it does",
-        device.name
+        "{} does not let go; the domain's memory stays in use until it does",
+        device.backend
     );
 }

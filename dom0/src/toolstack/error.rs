@@ -3,7 +3,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use abi::{DomId, Errno};
+use abi::{DomId, Errno, net::MacAddress};
 use thiserror::Error;
 
 use super::{config::ConfigError, cpus::Cpus, image::ImageError};
@@ -104,6 +104,22 @@ pub enum Error {
     DiskInUse {
         /// The disk.
         disk: String,
+        /// Who has it.
+        user: String,
+    },
+    /// No such interface.
+    #[error("domain `{name}` has no interface {number}; xl network-list {name} shows which")]
+    UnknownInterface {
+        /// The domain's name.
+        name: String,
+        /// What was asked for.
+        number: u32,
+    },
+    /// Hardware addresses are unique.
+    #[error("{address} is in use by domain `{user}`; give another one with mac=...")]
+    AddressInUse {
+        /// The address.
+        address: MacAddress,
         /// Who has it.
         user: String,
     },

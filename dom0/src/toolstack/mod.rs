@@ -5,6 +5,8 @@
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
 //! * `control`, `vcpus`: what one may ask of it while it runs.
+//! * `network`: interfaces that come and go while a domain runs.
+//! * `control`: what one may ask of it while it runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `devices`: takes it apart, from whatever state it is in.
 
@@ -21,6 +23,7 @@ mod domain;
 mod error;
 pub mod image;
 mod memory;
+mod network;
 mod plan;
 mod reaper;
 mod scheduling;
@@ -44,6 +47,7 @@ use self::{domain::Domain, error::failed};
 pub use self::{
     domain::{End, Ended, Past, Summary},
     error::Error,
+    network::Interface,
     scheduling::{Vcpu, Vcpus},
     vcpus::publish as publish_vcpus,
 };

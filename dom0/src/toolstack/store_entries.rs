@@ -90,18 +90,16 @@ fn vm_path(domain: DomId) -> String {
 }
 
 /// The kinds of devices that have backends.
-const CLASSES: [&str; 2] = ["vbd", "vif"];
+pub const CLASSES: [&str; 2] = ["vbd", "vif"];
 
 /// Directory of all backends of one kind that serve a domain.
-fn backends_path(domain: DomId, class: &str) -> String {
+pub fn backends_path(domain: DomId, class: &str) -> String {
     format!("{}/backend/{class}/{}", domain_path(DomId::DOM0), domain.0)
 }
 
 /// The two directories of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ends {
-    /// What people call it.
-    pub name: String,
     /// Its frontend's.
     pub frontend: String,
     /// Its backend's.
@@ -109,22 +107,22 @@ pub struct Ends {
 }
 
 impl Ends {
-    fn new(domain: DomId, class: &str, number: u32, name: String) -> Ends {
+    /// Those of the device with this name in its class.
+    pub fn new(domain: DomId, class: &str, name: &str) -> Ends {
         Ends {
-            name,
-            frontend: format!("{}/device/{class}/{number}", domain_path(domain)),
-            backend: format!("{}/{number}", backends_path(domain, class)),
+            frontend: format!("{}/device/{class}/{name}", domain_path(domain)),
+            backend: format!("{}/{name}", backends_path(domain, class)),
         }
     }
 
     /// A disk's.
-    pub fn disk(domain: DomId, disk: &DiskSpec) -> Ends {
-        Ends::new(domain, "vbd", disk.vdev.number(), disk.vdev.to_string())
+    fn disk(domain: DomId, disk: &DiskSpec) -> Ends {
+        Ends::new(domain, "vbd", &disk.vdev.number().to_string())
     }
 
     /// A network interface's, by its number in the domain.
     pub fn vif(domain: DomId, number: u32) -> Ends {
-        Ends::new(domain, "vif", number, format!("vif{}.{number}", domain.0))
+        Ends::new(domain, "vif", &number.to_string())
     }
 }
 
@@ -158,7 +156,7 @@ fn domain_entries(domain: DomId, config: &DomainConfig, ports: RingPorts) -> Vec
 }
 
 fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
-    let Ends { frontend, backend, .. } = Ends::disk(domain, disk);
+    let Ends { frontend, backend } = Ends::disk(domain, disk);
     let initialising = State::Initialising.raw();
     let mut front = Directory::new(frontend.clone(), Writer::Guest);
     front.add("backend", &backend);
@@ -182,7 +180,7 @@ fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
 }
 
 fn vif_entries(domain: DomId, number: u32, address: MacAddress, vif: &VifSpec) -> Vec<Entry> {
-    let Ends { name, frontend, backend } = Ends::vif(domain, number);
+    let Ends { frontend, backend } = Ends::vif(domain, number);
     let initialising = State::Initialising.raw();
     let mut front = Directory::new(frontend.clone(), Writer::Guest);
     front.add("backend", &backend);
@@ -197,7 +195,7 @@ fn vif_entries(domain: DomId, number: u32, address: MacAddress, vif: &VifSpec) -
     back.add("handle", number);
     back.add(net::key::MAC, address);
     back.add("bridge", BRIDGE);
-    back.add("vifname", name);
+    back.add("vifname", format!("vif{}.{number}", domain.0));
     if let Some(rate) = vif.rate {
         back.add("rate", rate);
     }

@@ -21,8 +21,7 @@ use core::cell::Cell;
 
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::sched::ShutdownReason;
-use pv_guest_kernel::network::{BadArgument, Buffers, Configuration, Network, TcpError, TcpStream};
-use pv_guest_kernel::xenbus::{self, frontends};
+use pv_guest_kernel::network::{Buffers, Network, StartError, TcpError, TcpStream};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, executor, guest_main, memory, power, println, time};
 use thiserror::Error;
@@ -43,13 +42,9 @@ guest_main!(main);
 #[derive(Debug, Error)]
 enum Error {
     #[error("no store: {0}")]
-    Store(Errno),
-    #[error("this domain has no network interface; give it one with vif=\"\"")]
-    NoInterface,
+    Store(#[from] Errno),
     #[error(transparent)]
-    Argument(#[from] BadArgument),
-    #[error(transparent)]
-    Device(#[from] xenbus::Error),
+    Network(#[from] StartError),
     #[error(transparent)]
     Tcp(#[from] TcpError),
 }
@@ -71,11 +66,7 @@ async fn main(environment: &'static Environment) {
 }
 
 async fn serve(environment: &Environment) -> Result<(), Error> {
-    let configuration = Configuration::from_arguments(environment)?;
-    let store = Client::for_guest().map_err(Error::Store)?;
-    let interfaces = frontends(&store, "vif").await.map_err(Error::Store)?;
-    let path = interfaces.first().ok_or(Error::NoInterface)?;
-    let network = Network::connect(&store, path, configuration).await?;
+    let network = Network::start(environment, &Client::for_guest()?).await?;
     let listener = network.listen(PORT, BUFFERS, BACKLOG)?;
     println!("web: serving http://{}:{PORT}/", network.address().await.address());
     let counters = Rc::new(Counters::default());

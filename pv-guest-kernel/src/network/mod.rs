@@ -1,7 +1,7 @@
 //! The network frontend, with TCP/IP on top (public/io/netif.h; the stack is `smoltcp`).
 //!
 //! ```ignore
-//! let network = Network::connect(&store, "device/vif/0", Configuration::Dhcp).await?;
+//! let network = Network::start(environment, &store).await?;
 //! let listener = network.listen(80, Buffers::default(), 16)?;
 //! let mut connection = listener.accept().await;
 //! connection.write_all(b"hello").await?;
@@ -19,10 +19,11 @@
 use alloc::rc::Rc;
 use alloc::string::ToString;
 
+use abi::Errno;
 use futures_util::future::{Either, select};
 use thiserror::Error as ErrorMessage;
 
-use crate::xenbus::{Error, run_frontend};
+use crate::xenbus::{Error, frontends, run_frontend};
 use crate::xenstore::Client;
 use crate::{Environment, executor};
 
@@ -84,11 +85,46 @@ impl Configuration {
     }
 }
 
+/// Why there is no network.
+#[derive(Debug, ErrorMessage)]
+pub enum StartError {
+    /// The command line is wrong.
+    #[error(transparent)]
+    Argument(#[from] BadArgument),
+    /// The store does not answer.
+    #[error("no store: {0}")]
+    Store(#[from] Errno),
+    /// The device cannot be connected.
+    #[error(transparent)]
+    Device(#[from] Error),
+}
+
 /// An interface, and the stack on top of it. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Network(Rc<Stack>);
 
 impl Network {
+    /// Connects this domain's first interface as the command line says, and waits until it has an
+    /// address. If there is no interface yet, waits for one.
+    ///
+    /// # Errors
+    /// As [`StartError`] says.
+    pub async fn start(environment: &Environment, store: &Client) -> Result<Network, StartError> {
+        let configuration = Configuration::from_arguments(environment)?;
+        let watch = store.watch("device/vif").await?;
+        let path = loop {
+            let interfaces = frontends(store, "vif").await?;
+            match interfaces.into_iter().next() {
+                Some(path) => break path,
+                None => log::info!("waiting for a network interface (xl network-attach)"),
+            }
+            watch.next().await;
+        };
+        let network = Network::connect(store, &path, configuration).await?;
+        network.address().await;
+        Ok(network)
+    }
+
     /// Connects the frontend in a directory such as `device/vif/0`. It stays connected as long as
     /// the domain lives.
     ///

@@ -21,6 +21,7 @@ use super::Configuration;
 use super::backlog::Backlog;
 use super::device::Interface;
 use super::rings::Rings;
+use super::tcp::FIRST_PORT;
 use crate::condition::Condition;
 use crate::executor;
 use crate::time;
@@ -174,7 +175,8 @@ impl State {
         let mut device = Interface::new(rings);
         let hardware = HardwareAddress::Ethernet(EthernetAddress(address.0));
         let mut config = iface::Config::new(hardware);
-        config.random_seed = seed(address);
+        let seed = seed(address);
+        config.random_seed = seed;
         let mut interface = iface::Interface::new(config, &mut device, now());
         let mut sockets = SocketSet::new(Vec::new());
         let dhcp = match configuration {
@@ -189,7 +191,7 @@ impl State {
             sockets,
             backlogs: BTreeMap::new(),
             closing: Vec::new(),
-            next_port: 49152,
+            next_port: first_port(seed),
             dhcp,
             device,
         }
@@ -295,6 +297,12 @@ fn configure(
 
 fn now() -> Instant {
     Instant::from_micros(i64::try_from(time::now().as_micros()).unwrap_or(i64::MAX))
+}
+
+/// A peer may remember connections of the kernel that had our address before.
+fn first_port(seed: u64) -> u16 {
+    let range = u64::from(u16::MAX - FIRST_PORT);
+    FIRST_PORT + (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u16 % range as u16
 }
 
 /// Two interfaces shall not begin with the same numbers, nor one after each start.

@@ -13,7 +13,7 @@ use super::backlog::{self, Backlog, Buffers};
 use super::stack::{Stack, State};
 
 /// First port that is used for connections that this end begins.
-const FIRST_PORT: u16 = 49152;
+pub(super) const FIRST_PORT: u16 = 49152;
 
 /// Why a connection does not work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -169,6 +169,23 @@ impl TcpStream {
     /// Says that no more will be written. What comes can still be read.
     pub fn finish(&mut self) {
         self.stack.with(|state| state.sockets.get_mut::<tcp::Socket<'_>>(self.handle).close());
+    }
+
+    /// Closes the connection and waits until the other end has, too. Whoever powers off after
+    /// merely dropping it may be gone before the other end hears of that.
+    pub async fn close(mut self) {
+        self.finish();
+        self.poll(|socket, waker| match socket.state() {
+            tcp::State::Closed | tcp::State::TimeWait => Poll::Ready(()),
+            _ => {
+                // What still comes is for nobody.
+                let _ = socket.recv(|bytes| (bytes.len(), ()));
+                socket.register_recv_waker(waker);
+                socket.register_send_waker(waker);
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     async fn poll<T>(

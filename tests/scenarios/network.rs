@@ -1,0 +1,219 @@
+//! The network: from the host to guests, between guests, and what a guest's end leaves behind.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tests::http::Client;
+use tests::{Scenario, Shell, Stage};
+use xtask::qemu::{Forward, HostPort, Protocol};
+
+pub const SCENARIOS: &[Scenario] = &[
+    with_web("network::the_host_fetches_100_mb", fetch_from_host),
+    with_web("network::a_thousand_connections", thousand_connections),
+    with_web("network::a_guest_fetches_from_another", fetch_from_guest),
+    Scenario::new("network::echo_by_tcp_and_udp", echo).on(|machine| {
+        machine.forwards = [Protocol::Tcp, Protocol::Udp].map(to_echo).into();
+    }),
+    Scenario::new("network::a_rate_is_kept", rate),
+    with_web("network::interfaces_come_and_go", attach_and_detach),
+    with_web("network::guests_end_in_the_middle_of_traffic", churn),
+    Scenario::new("network::bad_interfaces_are_refused", bad_interfaces),
+];
+
+/// A scenario on a machine with a port of the host that leads to the guest `web`.
+const fn with_web(name: &'static str, play: fn(&mut Shell, &Stage) -> Result<()>) -> Scenario {
+    Scenario::new(name, play).on(|machine| machine.forwards = [Forward::web(HostPort::Any)].into())
+}
+
+/// DHCP gives the first guest this address.
+fn to_echo(protocol: Protocol) -> Forward {
+    let address = Ipv4Addr::new(10, 0, 2, 32);
+    Forward { protocol, host: HostPort::Any, address, port: 7 }
+}
+
+/// The host's port that leads into the machine.
+fn port(shell: &mut Shell, index: usize) -> Result<u16> {
+    let forwarded = shell.session().ports().get(index).context("no port leads to the guest")?;
+    Ok(forwarded.host_port)
+}
+
+fn fetch_from_host(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const BYTES: usize = 100_000_000;
+    shell.succeeds("xl create web")?;
+    let mut client = Client::connect(port(shell, 0)?)?;
+    client.ask(BYTES)?;
+    client.check(BYTES)
+}
+
+/// They are opened one after the other: QEMU's user network lets only one wait to be accepted, and
+/// the host's kernel tries the others again ever more rarely.
+fn thousand_connections(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const CONNECTIONS: usize = 1000;
+    const BYTES: usize = 10_000;
+    shell.succeeds("xl create web")?;
+    let port = port(shell, 0)?;
+    let mut clients = (0..CONNECTIONS)
+        .map(|number| Client::connect(port).with_context(|| format!("connection {number}")))
+        .collect::<Result<Vec<Client>>>()?;
+    clients.iter_mut().try_for_each(|client| client.ask(BYTES))?;
+    clients.iter_mut().try_for_each(|client| client.check(BYTES))
+}
+
+fn fetch_from_guest(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create web")?;
+    // It answers, so it is there.
+    Client::connect(port(shell, 0)?)?;
+    let before = shell.free_frames()?;
+    for bytes in [0, 1, 1_000_000, 50_000_000] {
+        let output = shell.succeeds(&format!("xl create -c fetch cmdline=bytes={bytes}"))?;
+        ensure!(output.contains(&format!("got {bytes} bytes")), "fetch printed: {output}");
+        shell.wait_until_gone("fetch")?;
+    }
+    let after = shell.free_frames()?;
+    ensure!(before == after, "{before} frames were free before, {after} are after");
+    Ok(())
+}
+
+fn echo(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create echo")?;
+    shell.session().begin("xl console echo")?;
+    shell.session().wait_for_text("serving 10.0.2.32")?;
+    shell.leave_console("xl console echo")?;
+    let data: Vec<u8> = (0..1_000_000_u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port(shell, 0)?))?;
+    let mut writer = stream.try_clone()?;
+    let sent = data.clone();
+    let writing = thread::spawn(move || -> std::io::Result<()> {
+        writer.write_all(&sent)?;
+        writer.shutdown(Shutdown::Write)
+    });
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received)?;
+    writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+    ensure!(received == data, "{} bytes came back, or they are wrong", received.len());
+
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.connect((Ipv4Addr::LOCALHOST, port(shell, 1)?))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    for length in [1, 100, 1472] {
+        let mut buffer = [0; 2000];
+        // Packets may be lost; a few tries are enough.
+        let count = (0..10)
+            .find_map(|_| {
+                socket.send(&data[..length]).ok()?;
+                socket.recv(&mut buffer).ok()
+            })
+            .with_context(|| format!("no packet of {length} bytes came back"))?;
+        ensure!(buffer[..count] == data[..length], "{count} bytes for {length}");
+    }
+    Ok(())
+}
+
+fn rate(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create web vif=rate=1MB/s")?;
+    let output = shell.succeeds("xl create -c fetch cmdline=bytes=2000000")?;
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let position = words.iter().position(|word| *word == "us").context("no time")?;
+    let time: u64 = words[position - 1].parse()?;
+    // However slow the host is, it cannot be faster than the rate; the first interval is free.
+    ensure!(time > 1_900_000, "two seconds' bytes took {time} us");
+    Ok(())
+}
+
+fn attach_and_detach(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let before = shell.free_frames()?;
+    shell.succeeds("xl create web vif=[]")?;
+    ensure!(!shell.succeeds("xl network-list web")?.contains("backend/vif"));
+    shell.succeeds("xl network-attach web mac=00:16:3e:00:00:07")?;
+    let mut client = Client::connect(port(shell, 0)?)?;
+    let list = shell.succeeds("xl network-list web")?;
+    let row = list.lines().find(|line| line.contains("00:16:3e:00:00:07")).context("not listed")?;
+    ensure!(row.matches("Connected").count() == 2, "{list}");
+    client.ask(100_000)?;
+    client.check(100_000)?;
+    shell.fails("xl network-attach hello mac=00:16:3e:00:00:07", &["hello"])?;
+    shell.fails("xl network-attach web mac=00:16:3e:00:00:07", &["in use by domain `web`"])?;
+    shell.fails("xl network-detach web 1", &["web", "no interface 1"])?;
+    shell.succeeds("xl network-detach web 0")?;
+    ensure!(!shell.succeeds("xl network-list web")?.contains("backend/vif"));
+    shell.succeeds("xl destroy web")?;
+    shell.wait_until_gone("web")?;
+    let after = shell.free_frames()?;
+    ensure!(before == after, "{before} frames were free before, {after} are after");
+    Ok(())
+}
+
+fn churn(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const CYCLES: u32 = 10;
+    let port = port(shell, 0)?;
+    // Frames that dom0 has for good from the first traffic on are not lost.
+    shell.succeeds("xl create web")?;
+    Client::connect(port)?;
+    shell.succeeds("xl destroy web")?;
+    shell.wait_until_gone("web")?;
+    let before = shell.free_frames()?;
+    let nodes = shell.succeeds("xenstore-ls /local/domain")?;
+    for cycle in 0..CYCLES {
+        shell.succeeds("xl create web")?;
+        Client::connect(port)?;
+        let done = Arc::new(AtomicBool::new(false));
+        let traffic = start_traffic(port, done.clone());
+        shell.succeeds("xl create fetch cmdline=bytes=1000000000")?;
+        shell.session().wait(Duration::from_millis(100 + u64::from(cycle) * 30))?;
+        let order = if cycle % 2 == 0 { ["web", "fetch"] } else { ["fetch", "web"] };
+        for name in order {
+            shell.succeeds(&format!("xl destroy {name}"))?;
+            shell.wait_until_gone(name)?;
+        }
+        done.store(true, Ordering::Relaxed);
+        // Its connection broke, which is what was wanted.
+        let _ = traffic.join();
+        let after = shell.free_frames()?;
+        ensure!(before == after, "{before} frames were free before, {after} are after");
+    }
+    let after = shell.succeeds("xenstore-ls /local/domain")?;
+    ensure!(nodes == after, "the store had {nodes} before and has {after} after");
+    // The network is as good as before.
+    shell.succeeds("xl create web")?;
+    let mut client = Client::connect(port)?;
+    client.ask(1_000_000)?;
+    client.check(1_000_000)
+}
+
+/// Fetches from the guest until it is gone.
+fn start_traffic(port: u16, done: Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
+        let request = "GET /bytes?n=1000000000 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let ready = stream.set_read_timeout(Some(Duration::from_millis(100)));
+        if ready.and_then(|()| stream.write_all(request.as_bytes())).is_err() {
+            return;
+        }
+        let mut buffer = vec![0; 1 << 16];
+        while !done.load(Ordering::Relaxed) {
+            if let Ok(0) = stream.read(&mut buffer) {
+                return;
+            }
+        }
+    })
+}
+
+fn bad_interfaces(shell: &mut Shell, _: &Stage) -> Result<()> {
+    for (vif, word) in [
+        ("mac=1:2:3", "hardware address"),
+        ("mac=ff:ff:ff:ff:ff:ff", "one station"),
+        ("rate=fast", "10Mb/s"),
+        ("bridge=br7", "xenbr0"),
+        ("colour=red", "colour"),
+    ] {
+        shell.fails(&format!("xl create web vif={vif}"), &["vif", word])?;
+    }
+    shell.succeeds("xl create web vif=mac=00:16:3e:00:00:01")?;
+    shell.fails("xl create fetch vif=mac=00:16:3e:00:00:01", &["00:16:3e:00:00:01", "web"])?;
+    shell.fails("xl network-list nobody", &["nobody"])
+}
