@@ -84,7 +84,7 @@ fn echo(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.session().begin("xl console echo")?;
     shell.session().wait_for_text("serving 10.0.2.32")?;
     shell.leave_console("xl console echo")?;
-    let data: Vec<u8> = (0..1_000_000_u32).map(|number| (number * 7 >> 3) as u8).collect();
+    let data: Vec<u8> = (0..1_000_000_u32).map(|number| (number >> 3) as u8).collect();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port(shell, 0)?))?;
     let mut writer = stream.try_clone()?;
     let sent = data.clone();

@@ -33,20 +33,22 @@ impl Interface {
     /// Connected for the first time: the stack learns once what can be done.
     pub(super) fn new(rings: Rings) -> Interface {
         let segmentation = rings.abilities.segmentation;
-        let sent = alloc::vec![0; MAX_FRAME];
-        Interface { rings: Some(rings), error: None, segmentation, received: Vec::new(), sent }
+        let buffer = || alloc::vec![0; MAX_FRAME];
+        let (received, sent) = (buffer(), buffer());
+        Interface { rings: Some(rings), error: None, segmentation, received, sent }
     }
 
-    /// The next frame that is what it says.
-    fn next_received(&mut self) -> Result<bool, Error> {
-        let Some(rings) = &mut self.rings else { return Ok(false) };
-        while let Some(flags) = rings.receive(&mut self.received)? {
+    /// The length of the next frame that is what it says.
+    fn next_received(&mut self) -> Result<Option<usize>, Error> {
+        let Some(rings) = &mut self.rings else { return Ok(None) };
+        while let Some((length, flags)) = rings.receive(&mut self.received)? {
+            let frame = self.received.get_mut(..length).unwrap_or_default();
             let trusted = RxFlags::DATA_VALIDATED | RxFlags::CHECKSUM_BLANK;
-            if flags.intersects(trusted) || checksum::is_right(&mut self.received) {
-                return Ok(true);
+            if flags.intersects(trusted) || checksum::is_right(frame) {
+                return Ok(Some(length));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn has_room(&mut self) -> bool {
@@ -68,15 +70,12 @@ impl phy::Device for Interface {
         if !self.has_room() {
             return None;
         }
-        match self.next_received() {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(error) => {
-                self.error = Some(error);
-                return None;
-            }
-        }
+        let length = self.next_received().unwrap_or_else(|error| {
+            self.error = Some(error);
+            None
+        })?;
         let Interface { rings, error, received, sent, .. } = self;
+        let received = received.get(..length).unwrap_or_default();
         Some((Received(received), Outgoing { rings, error, sent, segment_size: None }))
     }
 

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
 use abi::net::{
-    EXTRA_MORE, ExtraInfo, MAX_FRAME, MAX_SLOTS, RxFlags, RxRequest, RxResponse, TxFlags,
-    TxRequest, TxResponse, key,
+    EXTRA_MORE, ExtraInfo, MAX_SLOTS, RxFlags, RxRequest, RxResponse, TxFlags, TxRequest,
+    TxResponse, key,
 };
 use abi::ring::FrontRing;
 use abi::{DomId, PAGE_SIZE};
@@ -152,43 +152,50 @@ impl Rings {
         Ok(())
     }
 
-    /// Takes the next frame, if there is one, and posts its pages again. Frames that the backend
-    /// failed to deliver are left out.
-    pub(super) fn receive(&mut self, frame: &mut Vec<u8>) -> Result<Option<RxFlags>, Error> {
+    /// Takes the next frame, if there is one, and posts its pages again; returns its length and
+    /// flags. Frames that the backend failed to deliver are left out. `frame` must have room for the
+    /// longest one.
+    pub(super) fn receive(&mut self, frame: &mut [u8]) -> Result<Option<(usize, RxFlags)>, Error> {
         loop {
-            frame.clear();
             let Some(first) = self.receive.pop()? else { return Ok(None) };
             let flags = RxFlags::from_bits_truncate(first.flags);
-            let mut whole = self.take(&first, frame)?;
+            let mut length = 0;
+            let mut whole = self.take(&first, frame, &mut length)?;
             if flags.contains(RxFlags::EXTRA_INFO) {
                 self.skip_extra()?;
             }
             let mut more = flags.contains(RxFlags::MORE_DATA);
             while more {
                 let next = self.receive.pop()?.ok_or_else(unfinished)?;
-                whole &= self.take(&next, frame)?;
+                whole &= self.take(&next, frame, &mut length)?;
                 more = RxFlags::from_bits_truncate(next.flags).contains(RxFlags::MORE_DATA);
             }
             if whole {
-                return Ok(Some(flags));
+                return Ok(Some((length, flags)));
             }
         }
     }
 
-    /// Copies a slot's part of a frame. Says whether it is one.
-    fn take(&mut self, response: &RxResponse, frame: &mut Vec<u8>) -> Result<bool, Error> {
+    /// Copies a slot's part of a frame behind what is there. Says whether it is one.
+    fn take(
+        &mut self,
+        response: &RxResponse,
+        frame: &mut [u8],
+        length: &mut usize,
+    ) -> Result<bool, Error> {
         let id = self.rx_posted.pop_front().filter(|&id| id == response.id).ok_or_else(unasked)?;
         let page = self.rx_pages.get(usize::from(id)).ok_or_else(unasked)?;
-        let (offset, begin) = (usize::from(response.offset), frame.len());
-        let part = usize::try_from(response.status)
-            .ok()
-            .filter(|length| offset + length <= PAGE_SIZE && begin + length <= MAX_FRAME);
-        if let Some(length) = part {
-            frame.resize(begin + length, 0);
-            page.page().read_bytes(offset, frame.get_mut(begin..).unwrap_or_default());
+        let offset = usize::from(response.offset);
+        let part = usize::try_from(response.status).ok();
+        let part = part.filter(|part| offset + part <= PAGE_SIZE);
+        let place = part.and_then(|part| frame.get_mut(*length..*length + part));
+        let whole = place.is_some();
+        if let Some(place) = place {
+            page.page().read_bytes(offset, place);
+            *length += place.len();
         }
         self.post(id)?;
-        Ok(part.is_some())
+        Ok(whole)
     }
 
     /// Only how a frame is to be cut is said there, and nobody wants to cut it any more.

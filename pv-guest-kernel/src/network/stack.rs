@@ -147,25 +147,22 @@ impl Stack {
         if delay.is_some_and(|delay| delay.is_zero()) {
             return executor::yield_now().await;
         }
-        let event = poll_fn(|context| {
+        let work = poll_fn(|context| {
+            if self.used.get() {
+                return Poll::Ready(());
+            }
+            *self.driver.borrow_mut() = Some(context.waker().clone());
             let state = self.state.borrow();
             match state.as_ref().and_then(|state| state.device.rings.as_ref()) {
                 Some(rings) => pin!(rings.channel().wait()).poll(context),
                 None => Poll::Pending,
             }
         });
-        let used = poll_fn(|context| {
-            if self.used.get() {
-                return Poll::Ready(());
-            }
-            *self.driver.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        });
-        let (event, used) = (pin!(event), pin!(used));
-        let work = select(event, used);
         match delay {
-            Some(delay) => drop(select(work, pin!(time::sleep(delay))).await),
-            None => drop(work.await),
+            Some(delay) => {
+                select(work, pin!(time::sleep(delay))).await;
+            }
+            None => work.await,
         }
     }
 }
