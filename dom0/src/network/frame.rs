@@ -11,6 +11,7 @@ use core::num::NonZeroU16;
 
 use abi::net::{MAX_SLOTS, MacAddress};
 use abi::{DomId, GrantRef, PAGE_SIZE};
+use pv_guest_kernel::grant::{CopyBatch, End};
 use pv_guest_kernel::memory::OutOfMemory;
 use pv_guest_kernel::shared::SharedPage;
 use pv_guest_kernel::vcpu_local;
@@ -131,5 +132,67 @@ impl Frame {
         let (head, _) = bytes.split_at_mut(self.head.length.min(PAGE_SIZE));
         self.head.buffer.page().read_bytes(self.head.offset, head);
         head
+    }
+}
+
+/// Goes through a frame's parts from its beginning on.
+#[derive(Debug)]
+pub(super) struct Reader<'f> {
+    frame: &'f Frame,
+    /// The part: 0 is the head.
+    part: usize,
+    /// Bytes of it that were passed.
+    passed: usize,
+}
+
+impl Frame {
+    /// At the frame's beginning.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { frame: self, part: 0, passed: 0 }
+    }
+}
+
+impl<'f> Reader<'f> {
+    /// The next bytes that lie together, up to so many, and how many they are.
+    fn take(&mut self, most: usize) -> Option<((End<'f>, usize), usize)> {
+        let Frame { head, tail, sender, .. } = self.frame;
+        let (end, offset, length) = match self.part.checked_sub(1) {
+            None => (End::Own(head.buffer.page()), head.offset, head.length),
+            Some(index) => {
+                let piece = tail.get(index)?;
+                (End::Granted(*sender, piece.reference), piece.offset, piece.length)
+            }
+        };
+        let begin = offset + self.passed;
+        let count = most.min(length - self.passed);
+        self.passed += count;
+        if self.passed == length {
+            (self.part, self.passed) = (self.part + 1, 0);
+        }
+        Some(((end, begin), count))
+    }
+
+    /// Passes over so many bytes.
+    pub(super) fn skip(&mut self, mut count: usize) {
+        while count > 0
+            && let Some((_, passed)) = self.take(count)
+        {
+            count -= passed;
+        }
+    }
+
+    /// Has the next bytes copied to a page that has room for them.
+    pub(super) fn copy(
+        &mut self,
+        mut count: usize,
+        (page, mut offset): (End<'_>, usize),
+        copies: &mut CopyBatch,
+    ) {
+        while count > 0
+            && let Some((source, length)) = self.take(count)
+        {
+            copies.push(source, (page, offset), length);
+            (count, offset) = (count - length, offset + length);
+        }
     }
 }

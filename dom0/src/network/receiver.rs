@@ -16,7 +16,6 @@ use pv_guest_kernel::shared::SharedPage;
 use thiserror::Error;
 
 use super::frame::{Buffer, Checksum, Frame};
-use super::segment;
 use pv_guest_kernel::condition::Condition;
 
 /// What a guest can take.
@@ -185,7 +184,7 @@ fn place(domain: DomId, frame: &Frame, requests: &[RxRequest], copies: &mut Copy
         Checksum::Validated => RxFlags::DATA_VALIDATED,
         Checksum::Blank => RxFlags::DATA_VALIDATED | RxFlags::CHECKSUM_BLANK,
     };
-    let mut from = 0;
+    let (mut reader, mut from) = (frame.reader(), 0);
     for request in requests {
         if from > 0
             && responses.len() == 1
@@ -195,12 +194,7 @@ fn place(domain: DomId, frame: &Frame, requests: &[RxRequest], copies: &mut Copy
             continue;
         }
         let to = length.min(from + PAGE_SIZE);
-        let mut at = 0;
-        for (source, count) in segment::parts(frame, from..to) {
-            let destination = (End::Granted(domain, request.reference), at);
-            copies.push(source, destination, count);
-            at += count;
-        }
+        reader.copy(to - from, (End::Granted(domain, request.reference), 0), copies);
         flags.set(RxFlags::MORE_DATA, to < length);
         flags.set(RxFlags::EXTRA_INFO, from == 0 && frame.segment_size.is_some());
         let status = (to - from) as i16;
@@ -217,8 +211,11 @@ fn place(domain: DomId, frame: &Frame, requests: &[RxRequest], copies: &mut Copy
 fn is_readable(frame: &Frame) -> bool {
     let Ok(scratch) = Buffer::new() else { return false };
     let mut copies = CopyBatch::default();
-    for (source, count) in segment::parts(frame, 0..frame.length()) {
-        copies.push(source, (End::Own(scratch.page()), 0), count);
+    let (mut reader, mut left) = (frame.reader(), frame.length());
+    while left > 0 {
+        let count = left.min(PAGE_SIZE);
+        reader.copy(count, (End::Own(scratch.page()), 0), &mut copies);
+        left -= count;
     }
     copies.run().is_ok() && (0..copies.len()).all(|number| copies.is_done(number))
 }

@@ -2,7 +2,6 @@
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::ops::Range;
 
 use abi::PAGE_SIZE;
 use pv_guest_kernel::grant::{CopyBatch, End};
@@ -46,11 +45,13 @@ pub(super) fn split(frame: &Frame, payload: usize) -> Result<Vec<Frame>, Segment
     }
     let mut copies = CopyBatch::default();
     let mut heads = Vec::new();
+    let mut reader = frame.reader();
+    reader.skip(start);
     for from in (start..frame.length()).step_by(payload) {
         let buffer = Rc::new(Buffer::new().map_err(|_| SegmentError::Memory)?);
-        let to = frame.length().min(from + payload);
-        copy_payload(frame, from..to, &buffer, start, &mut copies);
-        heads.push(Head { buffer, offset: 0, length: start + (to - from) });
+        let length = start + payload.min(frame.length() - from);
+        reader.copy(length - start, (End::Own(buffer.page()), start), &mut copies);
+        heads.push(Head { buffer, offset: 0, length });
     }
     copies.run().map_err(|_| SegmentError::Grant)?;
     if !(0..copies.len()).all(|number| copies.is_done(number)) {
@@ -62,41 +63,6 @@ pub(super) fn split(frame: &Frame, payload: usize) -> Result<Vec<Frame>, Segment
         Frame::whole(head, Checksum::Validated).ok_or(SegmentError::NotTcp)
     };
     heads.into_iter().enumerate().map(segment).collect()
-}
-
-/// Copies a range of the frame into `buffer`, from `at` on.
-fn copy_payload(
-    frame: &Frame,
-    range: Range<usize>,
-    buffer: &Buffer,
-    mut at: usize,
-    copies: &mut CopyBatch,
-) {
-    for (source, length) in parts(frame, range) {
-        copies.push(source, (End::Own(buffer.page()), at), length);
-        at += length;
-    }
-}
-
-/// Where a range of the frame is: ends of copies with their lengths.
-pub(super) fn parts(
-    frame: &Frame,
-    range: Range<usize>,
-) -> impl Iterator<Item = ((End<'_>, usize), usize)> {
-    let head = &frame.head;
-    let tail = frame
-        .tail
-        .iter()
-        .map(|piece| (End::Granted(frame.sender, piece.reference), piece.offset, piece.length));
-    let whole = core::iter::once((End::Own(head.buffer.page()), head.offset, head.length));
-    let mut begin = 0;
-    whole.chain(tail).filter_map(move |(end, offset, length)| {
-        let place = begin..begin + length;
-        begin = place.end;
-        let from = range.start.max(place.start);
-        let to = range.end.min(place.end);
-        (from < to).then(|| ((end, offset + (from - place.start)), to - from))
-    })
 }
 
 impl Headers {

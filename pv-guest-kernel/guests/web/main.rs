@@ -5,6 +5,8 @@
 //! | `/` | says what this is |
 //! | `/bytes?n=N` | N bytes: 0 to 250, again and again |
 //! | `/counters` | what was served |
+//!
+//! `send=KIB` on the command line gives each connection another buffer for sending than 32 KiB.
 
 #![no_std]
 #![no_main]
@@ -31,8 +33,10 @@ use http::{Connection, Status};
 const PORT: u16 = 80;
 /// Connections that may wait.
 const BACKLOG: usize = 256;
-/// Requests are short, answers may be long; a thousand connections shall fit into 64 MiB.
-const BUFFERS: Buffers = Buffers { receive: 2 << 10, send: 32 << 10 };
+/// Bytes of a connection's buffers. Requests are short, answers may be long; a thousand connections
+/// shall fit into 64 MiB.
+const RECEIVE: usize = 2 << 10;
+const SEND_KIB: usize = 32;
 /// The bytes of `/bytes` begin again after so many.
 const PERIOD: usize = 251;
 
@@ -67,7 +71,9 @@ async fn main(environment: &'static Environment) {
 
 async fn serve(environment: &Environment) -> Result<(), Error> {
     let network = Network::start(environment, &Client::for_guest()?).await?;
-    let listener = network.listen(PORT, BUFFERS, BACKLOG)?;
+    let send = environment.argument("send").and_then(|text| text.parse().ok());
+    let send = send.unwrap_or(SEND_KIB).saturating_mul(1 << 10);
+    let listener = network.listen(PORT, Buffers { receive: RECEIVE, send }, BACKLOG)?;
     println!("web: serving http://{}:{PORT}/", network.address().await.address());
     let counters = Rc::new(Counters::default());
     loop {
