@@ -18,8 +18,11 @@ use pv_guest_kernel::vcpu_local;
 
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_HEADER: usize = 14;
-/// Bytes that are copied at once: a whole frame of 1500 bytes of data, with a VLAN's tag.
-pub(super) const HEAD: usize = 1518;
+/// Bytes of the longest frame that can leave the machine, 1500 of data with a VLAN's tag. Frames up to
+/// it are copied into dom0 as a whole.
+pub(super) const WHOLE: usize = 1518;
+/// Bytes that are copied of longer ones: room for all headers, and what follows stays aligned.
+pub(super) const HEAD: usize = 256;
 /// Free buffers that are kept.
 const KEPT: usize = 512;
 

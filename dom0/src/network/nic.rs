@@ -20,7 +20,7 @@ use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::{DeviceType, Transport};
 
 use super::bridge::PortId;
-use super::frame::{Buffer, Checksum, Frame, HEAD, Head};
+use super::frame::{Buffer, Checksum, Frame, Head, WHOLE};
 use super::switch::{self, Uplink};
 use crate::virtio::{self, DeviceError, Span, Virtqueue, bus_address};
 
@@ -124,7 +124,7 @@ impl Nic {
 
 impl Uplink for Nic {
     fn send(&self, frame: &Frame) {
-        if frame.tail.is_empty() && frame.head.length <= HEAD {
+        if frame.tail.is_empty() && frame.head.length <= WHOLE {
             self.queues.borrow_mut().waiting.push_back(frame.head.clone());
         }
     }
@@ -185,7 +185,7 @@ impl Queues {
             && let Ok(buffer) = Buffer::new()
         {
             let address = bus_address(buffer.page());
-            let space = Span { address, length: (HEADER + HEAD) as u32 };
+            let space = Span { address, length: (HEADER + WHOLE) as u32 };
             self.receive.push([], [space]);
             if let Some(place) = self.receiving.get_mut(usize::from(slot)) {
                 *place = Some(buffer);

@@ -11,7 +11,7 @@ use smoltcp::wire::{
 use thiserror::Error;
 
 use super::checksum;
-use super::frame::{Buffer, Checksum, ETHERNET_HEADER, Frame, HEAD, Head};
+use super::frame::{Buffer, Checksum, ETHERNET_HEADER, Frame, Head, WHOLE};
 
 /// Bytes of payload in a segment at least (as in Linux, `TCP_MIN_MSS`): bounds their number.
 const PAYLOAD_MIN: usize = 88;
@@ -40,7 +40,7 @@ struct Headers {
 pub(super) fn split(frame: &Frame, payload: usize) -> Result<Vec<Frame>, SegmentError> {
     let headers = Headers::of(frame)?;
     let start = headers.bytes.len();
-    if payload < PAYLOAD_MIN || start + payload > HEAD {
+    if payload < PAYLOAD_MIN || start + payload > WHOLE {
         return Err(SegmentError::Size(payload));
     }
     let mut copies = CopyBatch::default();

@@ -18,7 +18,7 @@ use thiserror::Error as ErrorMessage;
 
 use super::bridge::PortId;
 use super::credit::{Credit, Rate};
-use super::frame::{Buffer, Frame, HEAD, Head, Piece, Pieces};
+use super::frame::{Buffer, Frame, HEAD, Head, Piece, Pieces, WHOLE};
 use super::receiver::{Abilities, Receiver};
 use super::request::{Malformed, Packet, Ring};
 use super::switch::{self, Misdeed, Plug};
@@ -202,8 +202,9 @@ impl Sender {
     fn begin(&self, packet: &Packet, buffer: Buffer, copies: &mut CopyBatch) -> Frame {
         let sender = self.domain;
         let (mut length, mut tail) = (0, Pieces::new());
+        let head = if packet.length <= WHOLE { WHOLE } else { HEAD };
         for &Piece { reference, offset, length: whole } in &packet.pieces {
-            let here = whole.min(HEAD - length);
+            let here = whole.min(head - length);
             if here > 0 {
                 let source = (End::Granted(sender, reference), offset);
                 copies.push(source, (End::Own(buffer.page()), length), here);

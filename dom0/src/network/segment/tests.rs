@@ -36,7 +36,7 @@ fn frame(payload: usize, payload_of_head: usize) -> (Frame, Vec<u8>, Vec<Grant>)
     bytes[47] = (FIN | PSH | ACK | CWR) as u8;
     bytes[38..42].copy_from_slice(&0xffff_ff00_u32.to_be_bytes());
 
-    let split = HEADERS + payload_of_head.min(payload).min(HEAD - HEADERS);
+    let split = HEADERS + payload_of_head.min(payload).min(WHOLE - HEADERS);
     let buffer = Rc::new(Buffer::new().unwrap());
     buffer.page().write_bytes(5, &bytes[..split]);
     let mut tail = Pieces::new();
@@ -63,7 +63,7 @@ proptest! {
     fn segments_are_the_frame_in_pieces(
         payload in 1..65_000_usize,
         in_head in 0..2000_usize,
-        size in PAYLOAD_MIN..=HEAD - HEADERS,
+        size in PAYLOAD_MIN..=WHOLE - HEADERS,
     ) {
         let (frame, whole, _grants) = frame(payload, in_head);
         let segments = split(&frame, size).unwrap();
@@ -101,7 +101,7 @@ proptest! {
             frame.head.buffer.page().write_bytes(5 + place, &[byte]);
         }
         for segment in split(&frame, size).unwrap_or_default() {
-            prop_assert!(segment.length() <= HEAD);
+            prop_assert!(segment.length() <= WHOLE);
         }
     }
 }
@@ -109,7 +109,7 @@ proptest! {
 #[test]
 fn what_cannot_be_cut_is_refused() {
     let (mut frame, _, _grants) = frame(10_000, 100);
-    for size in [0, PAYLOAD_MIN - 1, HEAD - HEADERS + 1, usize::from(u16::MAX)] {
+    for size in [0, PAYLOAD_MIN - 1, WHOLE - HEADERS + 1, usize::from(u16::MAX)] {
         assert_eq!(split(&frame, size).err(), Some(SegmentError::Size(size)));
     }
     frame.tail[1].reference = GrantRef(4000);

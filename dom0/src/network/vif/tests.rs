@@ -136,7 +136,7 @@ fn pair() -> (Guest, Guest) {
 #[test]
 fn frames_of_all_lengths_arrive_as_they_were_sent() {
     let (mut one, mut two) = pair();
-    for length in [14, 60, 1500, HEAD, HEAD + 1, 4096, 4097, 9000, 65_535] {
+    for length in [14, 60, 1500, WHOLE, WHOLE + 1, 4096, 4097, 9000, 65_535] {
         two.post(length.div_ceil(PAGE_SIZE));
         let sent = frame(two.address, one.address, length);
         one.send(&sent, None);
