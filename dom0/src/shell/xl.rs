@@ -13,8 +13,7 @@ use pv_guest_kernel::{console, hypercall, print};
 use super::{
     Session, attach,
     command::{Command, CommandSet, Failure},
-    report, scheduling, top, vcpu_set,
-    network, report, scheduling, top,
+    network, report, scheduling, top, vcpu_set,
 };
 use crate::toolstack::{Summary, config::Override};
 

@@ -6,7 +6,6 @@
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
 //! * `control`, `vcpus`: what one may ask of it while it runs.
 //! * `network`: interfaces that come and go while a domain runs.
-//! * `control`: what one may ask of it while it runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `devices`: takes it apart, from whatever state it is in.
 
