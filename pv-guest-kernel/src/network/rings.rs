@@ -25,7 +25,7 @@ type RxRing = FrontRing<SharedPage, RxRequest, RxResponse>;
 const SLOTS_MAX: u32 = MAX_SLOTS as u32 + 1;
 
 /// What the other end can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Abilities {
     /// Frames of several pages.
     pub(super) scatter_gather: bool,
@@ -50,45 +50,61 @@ pub(super) struct Rings {
     rx_pages: Vec<Grant>,
     /// In the order in which they were posted, which is that of the answers.
     rx_posted: VecDeque<u16>,
-    /// Keeps the rings granted.
-    _grants: [Grant; 2],
+    /// On the rings themselves.
+    grants: [Grant; 2],
 }
 
 impl Rings {
     /// Waits for the backend, offers it rings, and waits until it has taken them.
     pub(super) async fn connect(device: &Device) -> Result<Rings, Error> {
         device.wait_peer_return(&[State::InitWait]).await?;
-        let backend = device.peer();
-        let pages = [page()?, page()?];
-        let transmit = TxRing::new(pages[0].clone());
-        let mut receive = RxRing::new(pages[1].clone());
-        let grants = [
-            Grant::new(&pages[0], backend, Access::ReadWrite)?,
-            Grant::new(&pages[1], backend, Access::ReadWrite)?,
-        ];
-        let rx_pages = granted(backend, RxRing::SLOTS, Access::ReadWrite)?;
-        let mut rx_posted = VecDeque::new();
-        for (id, page) in (0..).zip(&rx_pages) {
-            receive.push(&RxRequest { id, padding: 0, reference: page.reference() })?;
-            rx_posted.push_back(id);
-        }
-        // Nobody listens yet.
-        let _ = receive.publish();
-        let channel = Channel::alloc_unbound(backend)?;
-        offer(device, &grants, &channel).await?;
+        let mut rings = Rings::new(device.peer())?;
+        rings.offer(device).await?;
         device.wait_peer(&[State::Connected]).await?;
-        Ok(Rings {
-            abilities: abilities(device).await,
-            transmit,
-            receive,
-            channel,
+        rings.abilities = abilities(device).await;
+        Ok(rings)
+    }
+
+    /// Empty rings, with pages posted for what will be received. Nobody knows of them yet.
+    fn new(backend: DomId) -> Result<Rings, Error> {
+        let (tx_ring, rx_ring) = (page()?, page()?);
+        let mut rings = Rings {
+            abilities: Abilities::default(),
+            transmit: TxRing::new(tx_ring.clone()),
+            receive: RxRing::new(rx_ring.clone()),
+            channel: Channel::alloc_unbound(backend)?,
             tx_pages: granted(backend, TxRing::SLOTS, Access::ReadOnly)?,
             tx_free: (0..TxRing::SLOTS as u16).rev().collect(),
             tx_busy: alloc::vec![false; TxRing::SLOTS as usize],
-            rx_pages,
-            rx_posted,
-            _grants: grants,
-        })
+            rx_pages: granted(backend, RxRing::SLOTS, Access::ReadWrite)?,
+            rx_posted: VecDeque::new(),
+            grants: [
+                Grant::new(&tx_ring, backend, Access::ReadWrite)?,
+                Grant::new(&rx_ring, backend, Access::ReadWrite)?,
+            ],
+        };
+        for id in 0..RxRing::SLOTS as u16 {
+            rings.post(id)?;
+        }
+        // Nobody listens yet.
+        let _ = rings.receive.publish();
+        Ok(rings)
+    }
+
+    /// Publishes what the backend must know.
+    async fn offer(&self, device: &Device) -> Result<(), Error> {
+        let [tx, rx] = self.grants.each_ref().map(|grant| grant.reference().to_string());
+        let port = self.channel.port().to_string();
+        let keys = [
+            (key::TX_RING, tx.as_str()),
+            (key::RX_RING, &rx),
+            (key::EVENT_CHANNEL, &port),
+            (key::REQUEST_RX_COPY, "1"),
+            (key::RX_NOTIFY, "1"),
+            (key::SCATTER_GATHER, "1"),
+            (key::GSO_TCPV4, "1"),
+        ];
+        device.publish(&keys, State::Connected).await
     }
 
     /// Waits until the backend has something for us.
@@ -235,22 +251,6 @@ impl Rings {
     }
 }
 
-/// Publishes what the backend must know.
-async fn offer(device: &Device, grants: &[Grant; 2], channel: &Channel) -> Result<(), Error> {
-    let [tx, rx] = grants.each_ref().map(|grant| grant.reference().to_string());
-    let port = channel.port().to_string();
-    let keys = [
-        (key::TX_RING, tx.as_str()),
-        (key::RX_RING, &rx),
-        (key::EVENT_CHANNEL, &port),
-        (key::REQUEST_RX_COPY, "1"),
-        (key::RX_NOTIFY, "1"),
-        (key::SCATTER_GATHER, "1"),
-        (key::GSO_TCPV4, "1"),
-    ];
-    device.publish(&keys, State::Connected).await
-}
-
 async fn abilities(device: &Device) -> Abilities {
     let has = async |key| device.read_peer::<u32>(key).await.is_ok_and(|value| value != 0);
     let scatter_gather = has(key::SCATTER_GATHER).await;
@@ -280,3 +280,6 @@ fn unfinished() -> Error {
 fn refused(reason: &str) -> Error {
     Error::Refused(String::from(reason))
 }
+
+#[cfg(test)]
+mod tests;
