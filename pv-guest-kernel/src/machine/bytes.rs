@@ -19,30 +19,22 @@ const WORD: usize = size_of::<u64>();
 pub unsafe extern "C" fn memcpy(start: *mut u8, mut from: *const u8, mut count: usize) -> *mut u8 {
     let mut to = start;
     while count >= BLOCK {
-        // SAFETY: a block lies within both ranges; unaligned accesses to normal memory work.
+        // SAFETY: a block lies within both ranges.
         unsafe {
-            asm!(
-                "ldp {a}, {b}, [{from}], #64",
-                "ldp {c}, {d}, [{from}, #-48]",
-                "ldp {e}, {f}, [{from}, #-32]",
-                "ldp {g}, {h}, [{from}, #-16]",
-                "stp {a}, {b}, [{to}], #64",
-                "stp {c}, {d}, [{to}, #-48]",
-                "stp {e}, {f}, [{to}, #-32]",
-                "stp {g}, {h}, [{to}, #-16]",
-                from = inout(reg) from, to = inout(reg) to,
-                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
-                e = out(reg) _, f = out(reg) _, g = out(reg) _, h = out(reg) _,
-                options(nostack, preserves_flags),
-            );
+            let (a, b) = (load_pair::<0>(from), load_pair::<16>(from));
+            let (c, d) = (load_pair::<32>(from), load_pair::<48>(from));
+            store_pair::<0>(to, a);
+            store_pair::<16>(to, b);
+            store_pair::<32>(to, c);
+            store_pair::<48>(to, d);
+            (to, from) = (to.add(BLOCK), from.add(BLOCK));
         }
         count -= BLOCK;
     }
     while count >= WORD {
         // SAFETY: a word lies within both ranges.
         unsafe {
-            let word = load(from);
-            asm!("str {}, [{}]", in(reg) word, in(reg) to, options(nostack, preserves_flags));
+            store(to, load(from));
             (to, from) = (to.add(WORD), from.add(WORD));
         }
         count -= WORD;
@@ -58,16 +50,42 @@ pub unsafe extern "C" fn memcpy(start: *mut u8, mut from: *const u8, mut count: 
     start
 }
 
+/// Two words at an offset.
+///
+/// # Safety
+/// They must be readable there, aligned or not.
+#[inline(always)]
+unsafe fn load_pair<const AT: usize>(from: *const u8) -> (u64, u64) {
+    let (a, b);
+    // SAFETY: the caller's promise.
+    unsafe { asm!("ldp {}, {}, [{}, {}]", out(reg) a, out(reg) b, in(reg) from, const AT) };
+    (a, b)
+}
+
+/// # Safety
+/// As for [`load_pair`], but writable.
+#[inline(always)]
+unsafe fn store_pair<const AT: usize>(to: *mut u8, (a, b): (u64, u64)) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("stp {}, {}, [{}, {}]", in(reg) a, in(reg) b, in(reg) to, const AT) };
+}
+
 /// # Safety
 /// A word, aligned or not, must be readable there.
 #[inline(always)]
 unsafe fn load(from: *const u8) -> u64 {
     let word;
     // SAFETY: the caller's promise.
-    unsafe {
-        asm!("ldr {}, [{}]", out(reg) word, in(reg) from, options(nostack, readonly, preserves_flags));
-    }
+    unsafe { asm!("ldr {}, [{}]", out(reg) word, in(reg) from) };
     word
+}
+
+/// # Safety
+/// A word, aligned or not, must be writable there.
+#[inline(always)]
+unsafe fn store(to: *mut u8, word: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { asm!("str {}, [{}]", in(reg) word, in(reg) to) };
 }
 
 /// Compares bytes: less than, equal to or greater than zero as the first range is to the second.
