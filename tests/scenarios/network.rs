@@ -1,7 +1,7 @@
 //! The network: from the host to guests, between guests, and what a guest's end leaves behind.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +23,9 @@ pub const SCENARIOS: &[Scenario] = &[
     with_web("network::interfaces_come_and_go", attach_and_detach),
     with_web("network::guests_end_in_the_middle_of_traffic", churn),
     Scenario::new("network::bad_interfaces_are_refused", bad_interfaces),
+    Scenario::new("network::a_port_in_use_costs_only_the_port", port_in_use).on(|machine| {
+        machine.forwards = vec![Forward::web(HostPort::Preferably(take_port()))];
+    }),
 ];
 
 /// A scenario on a machine with a port of the host that leads to the guest `web`.
@@ -34,6 +37,23 @@ const fn with_web(name: &'static str, play: fn(&mut Shell, &Stage) -> Result<()>
 fn to_echo(protocol: Protocol) -> Forward {
     let address = Ipv4Addr::new(10, 0, 2, 32);
     Forward { protocol, host: HostPort::Any, address, port: 7 }
+}
+
+/// A port of the host that is in use as long as this program runs.
+fn take_port() -> u16 {
+    // Without a port there is no scenario.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the host has free ports");
+    let port = listener.local_addr().expect("it was bound").port();
+    std::mem::forget(listener);
+    port
+}
+
+fn port_in_use(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let forwarded = *shell.session().ports().first().context("no port leads to the guest")?;
+    let wish = forwarded.forward.host;
+    ensure!(wish != HostPort::Preferably(forwarded.host_port), "it was in use: {forwarded}");
+    shell.succeeds("xl create web")?;
+    Client::connect(forwarded.host_port).map(drop)
 }
 
 /// The host's port that leads into the machine.

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::Qmp;
 
@@ -75,16 +75,16 @@ impl Forward {
     pub fn open(self, qmp: &mut Qmp) -> Result<Forwarded> {
         let at = |host_port| Forwarded { host_port, forward: self };
         match self.host {
-            HostPort::Exactly(port) => {
-                at(port).add(qmp).context("choose another with --port or --forward")
-            }
+            HostPort::Exactly(port) => at(port)
+                .add(qmp)
+                .map_err(|error| anyhow!("{error}; choose another with --port or --forward")),
             HostPort::Preferably(port) => at(port).add(qmp).or_else(|_| self.open_any(qmp)),
             HostPort::Any => self.open_any(qmp),
         }
     }
 
     fn open_any(self, qmp: &mut Qmp) -> Result<Forwarded> {
-        let mut result = Err(anyhow::anyhow!("no port is free"));
+        let mut result = Err(anyhow!("no port is free"));
         for _ in 0..ATTEMPTS {
             result = Forwarded { host_port: self.protocol.free_port()?, forward: self }.add(qmp);
             if result.is_ok() {
