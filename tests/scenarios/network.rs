@@ -23,6 +23,7 @@ pub const SCENARIOS: &[Scenario] = &[
     with_web("network::interfaces_come_and_go", attach_and_detach),
     with_web("network::guests_end_in_the_middle_of_traffic", churn),
     Scenario::new("network::bad_interfaces_are_refused", bad_interfaces),
+    with_web("network::frontends_that_break_the_protocol_are_closed", hostile),
     Scenario::new("network::a_port_in_use_costs_only_the_port", port_in_use).on(|machine| {
         machine.forwards = vec![Forward::web(HostPort::Preferably(take_port()))];
     }),
@@ -236,4 +237,22 @@ fn bad_interfaces(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.succeeds("xl create web vif=mac=00:16:3e:00:00:01")?;
     shell.fails("xl create fetch vif=mac=00:16:3e:00:00:01", &["00:16:3e:00:00:01", "web"])?;
     shell.fails("xl network-list nobody", &["nobody"])
+}
+
+fn hostile(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create web")?;
+    let mut client = Client::connect(port(shell, 0)?)?;
+    let before = shell.free_frames()?;
+    let vifs = r#"vif=["","","","",""]"#;
+    let create = format!("xl create -c hello name=hostile kernel=hostile '{vifs}'");
+    let output = shell.succeeds(&create)?;
+    let lines: Vec<&str> = output.lines().filter(|line| line.contains(" net: ")).collect();
+    ensure!(lines.len() == 5, "{} attempts were made: {output}", lines.len());
+    ensure!(lines.iter().all(|line| line.contains("ok ")), "not all were closed: {lines:?}");
+    shell.wait_until_gone("hostile")?;
+    ensure!(shell.transcript().matches("breaks the protocol").count() >= 5, "no word of it");
+    let after = shell.free_frames()?;
+    ensure!(before == after, "{before} frames were free before, {after} are after");
+    client.ask(1_000_000)?;
+    client.check(1_000_000)
 }

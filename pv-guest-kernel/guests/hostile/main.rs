@@ -12,10 +12,12 @@ mod border;
 mod events;
 mod grants;
 mod memory;
+mod network;
 mod pointers;
 mod privilege;
 mod unknown;
 
+use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, println};
 
 use border::Border;
@@ -30,5 +32,8 @@ async fn main(_: &'static Environment) {
     events::attempts(&mut border);
     grants::attempts(&mut border);
     memory::attempts(&mut border);
+    if let Ok(store) = Client::for_guest() {
+        network::attempts(&mut border, &store).await;
+    }
     println!("{} refused, {} not", border.held(), border.broken());
 }
