@@ -1,5 +1,7 @@
 //! Event channels (public/event_channel.h).
 
+pub mod fifo;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{DomId, Gfn, Port, VcpuId, layout, numbers};
@@ -39,18 +41,56 @@ numbers! {
 }
 
 numbers! {
-    /// Virtual interrupts that the monitor raises as events (`VIRQ_*`, xen.h).
+    /// Virtual interrupts (`VIRQ_*`, xen.h). Each can be bound; the monitor raises `Console` and
+    /// `DomExc`, for dom0.
     pub enum Virq: u32 {
-        /// Timer, per vCPU; unused on arm64 but bindable.
+        /// Timer, per vCPU: x86's.
         Timer = 0,
         /// Debug key, per vCPU.
         Debug = 1,
-        /// Console input has arrived (privileged domain only).
+        /// Console input has arrived.
         Console = 2,
-        /// A domain changed its state (privileged domain only).
+        /// A domain changed its state.
         DomExc = 3,
+        /// The trace buffer has records.
+        TraceBuffer = 4,
+        /// A domain was stopped for its debugger.
+        Debugger = 6,
+        /// A profile has samples, per vCPU: x86's.
+        Profile = 7,
+        /// The monitor's log has lines.
+        ConsoleRing = 8,
+        /// A physical CPU came or went.
+        PcpuState = 9,
+        /// A memory event.
+        MemoryEvent = 10,
+        /// A message (argo).
+        Argo = 11,
+        /// Memory is low.
+        OutOfMemory = 12,
+        /// A performance counter overflowed, per vCPU.
+        Pmu = 13,
+        /// The architecture's.
+        Arch0 = 16,
+        /// The architecture's.
+        Arch1 = 17,
+        /// The architecture's.
+        Arch2 = 18,
+        /// The architecture's.
+        Arch3 = 19,
+        /// The architecture's.
+        Arch4 = 20,
+        /// The architecture's.
+        Arch5 = 21,
+        /// The architecture's.
+        Arch6 = 22,
+        /// The architecture's.
+        Arch7 = 23,
     }
 }
+
+/// Numbers of virtual interrupts (`NR_VIRQS`).
+pub const VIRQS: usize = 24;
 
 /// Allocates a port that `remote` may bind.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -176,20 +216,20 @@ layout!(Reset, 2);
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct InitControl {
-    /// In: frame of the control block.
+    /// In: frame of the [`fifo::ControlBlock`].
     pub control: Gfn,
-    /// In: its offset in the frame.
+    /// In: its offset in the frame, a multiple of 8.
     pub offset: u32,
     /// In.
     pub vcpu: VcpuId,
-    /// Out: bits in an event word's link field.
+    /// Out: [`fifo::LINK_BITS`].
     pub link_bits: u8,
     /// Reserved.
     pub padding: [u8; 7],
 }
 layout!(InitControl, 24, offset @ 8, vcpu @ 12, link_bits @ 16);
 
-/// Adds a page of event words.
+/// Adds a page of event words: those of the next [`fifo::WORDS_PER_PAGE`] ports.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ExpandArray {

@@ -148,7 +148,7 @@ impl Domain {
             stage2: Stage2::new(pool, id)?,
             maps_devices: false,
             vcpus: [const { None }; MAX_VCPUS],
-            events: EventTable::new(),
+            events: EventTable::new(shared_info),
             grants: GrantTable::new(config.max_grant_frames),
             shared_info,
             parameters: Parameters::default(),

@@ -1,8 +1,8 @@
 //! `event_channel_op` (public/event_channel.h).
 
 use abi::event::{
-    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Command, PortOnly, PortState,
-    Reset, Status, Virq,
+    AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Command, ExpandArray, InitControl,
+    PortOnly, PortState, Reset, SetPriority, Status, Virq, fifo,
 };
 use abi::{DomId, Errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -11,7 +11,7 @@ use super::call::{Call, Outcome};
 use crate::allocator::Progress;
 use crate::allocator::event::{Binding, Channel};
 use crate::guest;
-use crate::types::GuestVa;
+use crate::types::{GuestVa, VcpuKey};
 
 /// x0: command, x1: pointer to its structure.
 pub fn event_channel_op(call: &mut Call<'_>) -> Outcome {
@@ -37,8 +37,11 @@ fn other_than_send(call: &mut Call<'_>, command: Command, argument: GuestVa) -> 
         Command::BindIpi => answer(call, argument, bind_ipi),
         Command::Status => answer(call, argument, status),
         Command::BindVcpu => bind_vcpu(call, argument),
-        // No physical interrupts as events on arm64, and no FIFO ABI: guests fall back to 2-level.
-        _ => Err(Errno::ENOSYS),
+        Command::InitControl => answer(call, argument, init_control),
+        Command::ExpandArray => expand_array(call, argument),
+        Command::SetPriority => set_priority(call, argument),
+        // No physical interrupts as events on arm64. The others have been taken before.
+        Command::BindPirq | Command::Send | Command::Reset => Err(Errno::ENOSYS),
     }
 }
 
@@ -74,6 +77,23 @@ fn bind_vcpu(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
     call.monitor.event_bind_vcpu(call.caller.domain, port, vcpu)
 }
 
+fn init_control(call: &mut Call<'_>, request: &mut InitControl) -> Result<(), Errno> {
+    let key = VcpuKey { domain: call.caller.domain, vcpu: request.vcpu };
+    call.monitor.event_init_control(key, request.control, request.offset)?;
+    request.link_bits = fifo::LINK_BITS as u8;
+    Ok(())
+}
+
+fn expand_array(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let ExpandArray { array } = guest::read(call.monitor, argument)?;
+    call.monitor.event_expand_array(call.caller.domain, array)
+}
+
+fn set_priority(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
+    let SetPriority { port, priority } = guest::read(call.monitor, argument)?;
+    call.monitor.event_set_priority(call.caller.domain, port, priority)
+}
+
 fn alloc_unbound(call: &mut Call<'_>, request: &mut AllocUnbound) -> Result<(), Errno> {
     let owner = call.resolve(request.dom)?;
     let remote = own_if_self(call, request.remote);
@@ -101,10 +121,10 @@ fn bind_ipi(call: &mut Call<'_>, request: &mut BindIpi) -> Result<(), Errno> {
 
 fn status(call: &mut Call<'_>, request: &mut Status) -> Result<(), Errno> {
     let id = call.resolve(request.dom)?;
-    let Channel { binding, vcpu } = call.monitor.event_status(id, request.port)?;
+    let Channel { binding, vcpu, .. } = call.monitor.event_status(id, request.port)?;
     request.vcpu = vcpu;
     let state = match binding {
-        Binding::Closed => PortState::Closed,
+        Binding::Closed { .. } => PortState::Closed,
         Binding::Unbound { remote } => {
             request.detail = u32::from(remote.0);
             PortState::Unbound
@@ -124,12 +144,11 @@ fn status(call: &mut Call<'_>, request: &mut Status) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Closes all ports of a domain. Restarts itself with the same arguments: what is closed by then
-/// does not come up again.
+/// Closes all ports of a domain, which gets the 2-level ABI again. Restarts itself with the same
+/// arguments: what is closed by then does not come up again.
 #[inline(never)]
 fn reset(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
-    let id = guest::read(call.monitor, argument).and_then(|Reset { dom }| call.resolve(dom));
-    let id = match id {
+    let id = match to_be_reset(call, argument) {
         Ok(id) => id,
         Err(errno) => return errno.into(),
     };
@@ -139,6 +158,14 @@ fn reset(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
         }
     }
     Ok(0).into()
+}
+
+/// The domain to be reset: the caller, or another one that is paused.
+fn to_be_reset(call: &mut Call<'_>, argument: GuestVa) -> Result<DomId, Errno> {
+    let Reset { dom } = guest::read(call.monitor, argument)?;
+    let id = call.resolve(dom)?;
+    let paused = call.monitor.domains.get(id).is_some_and(|domain| domain.paused);
+    if id == call.caller.domain || paused { Ok(id) } else { Err(Errno::EINVAL) }
 }
 
 fn own_if_self(call: &Call<'_>, named: DomId) -> DomId {

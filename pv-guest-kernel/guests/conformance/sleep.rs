@@ -11,8 +11,8 @@ use pv_guest_kernel::time;
 
 use crate::call::{Answers, address, call};
 
-/// System time is the counter's, whose zero [`time::now`] does not share.
-fn system_time(after: Duration) -> u64 {
+/// System time so long after now. It is the counter's, whose zero [`time::now`] does not share.
+pub fn system_time(after: Duration) -> u64 {
     let (counter, frequency): (u64, u64);
     // SAFETY: reads two registers.
     unsafe {
@@ -23,7 +23,8 @@ fn system_time(after: Duration) -> u64 {
     seconds * 1_000_000_000 + rest + after.as_nanos() as u64
 }
 
-fn poll(ports: &mut [Port], timeout: u64) -> Result<u64, Errno> {
+/// Sleeps until one of the ports is pending, or until the time has come.
+pub fn poll(ports: &mut [Port], timeout: u64) -> Result<u64, Errno> {
     let pointer = ports.as_mut_ptr().expose_provenance() as u64;
     let mut poll = Poll { ports: pointer, nr_ports: ports.len() as u32, padding: 0, timeout };
     call(Number::SchedOp, [Command::Poll.raw(), address(&mut poll), 0, 0, 0])

@@ -2,7 +2,6 @@
 
 use pv_guest_kernel::abi::Errno::{EINVAL, EPERM};
 use pv_guest_kernel::abi::domctl::{self, Domctl};
-use pv_guest_kernel::abi::event::{self, BindVirq, Virq};
 use pv_guest_kernel::abi::hvm::{self, Param};
 use pv_guest_kernel::abi::hypercall::Number;
 use pv_guest_kernel::abi::memory::{
@@ -10,7 +9,7 @@ use pv_guest_kernel::abi::memory::{
 };
 use pv_guest_kernel::abi::sched::{self, RemoteShutdown, ShutdownReason};
 use pv_guest_kernel::abi::sysctl::{self, Sysctl};
-use pv_guest_kernel::abi::{DomId, Gfn, VcpuId};
+use pv_guest_kernel::abi::{DomId, Gfn};
 
 use crate::border::{Border, address};
 
@@ -23,7 +22,6 @@ pub fn attempts(border: &mut Border) {
     parameters(border);
     foreign_memory(border);
     others_memory(border);
-    interrupts(border);
     let argument =
         RemoteShutdown { dom: DomId::DOM0, reason: ShutdownReason::Crash.raw(), padding: 0 };
     let command = sched::Command::RemoteShutdown.raw();
@@ -109,15 +107,5 @@ fn others_memory(border: &mut Border) {
     for command in [memory::Command::PopulatePhysmap, memory::Command::DecreaseReservation] {
         let what = "change dom0's reservation";
         border.command(what, Number::MemoryOp, command.raw(), populate, &[EPERM]);
-    }
-}
-
-/// Interrupts that are the whole machine's.
-fn interrupts(border: &mut Border) {
-    for virq in [Virq::Console, Virq::DomExc] {
-        let bind = BindVirq { virq: virq.raw(), vcpu: VcpuId(0), ..Default::default() };
-        let command = event::Command::BindVirq.raw();
-        let reasons = [EPERM, EINVAL];
-        border.command("dom0's interrupt", Number::EventChannelOp, command, bind, &reasons);
     }
 }

@@ -3,8 +3,8 @@
 use abi::event::Virq;
 use abi::{DomId, Errno, Port, VcpuId};
 
-use super::{Binding, Channel, EventTable, is_global, two_level};
-use crate::allocator::domain::Domain;
+use super::pending_bit::PendingBit;
+use super::{Binding, Channel, NO_PORT, is_global};
 use crate::allocator::{Monitor, Progress};
 
 impl Monitor {
@@ -24,29 +24,29 @@ impl Monitor {
         remote_port: Port,
     ) -> Result<Port, Errno> {
         let peer = self.domains.get(remote).ok_or(Errno::ESRCH)?;
-        let offered = peer.events.channel(remote_port).ok_or(Errno::EINVAL)?;
+        let offered = peer.events.ports.get(remote_port).ok_or(Errno::EINVAL)?;
         if peer.is_dying() || offered.binding != (Binding::Unbound { remote: local }) {
             return Err(Errno::EINVAL);
         }
         let binding = Binding::Interdomain { remote, port: remote_port };
         let port = self.open_port(local, binding, VcpuId(0))?;
         self.rebind(remote, remote_port, Binding::Interdomain { remote: local, port });
+        self.redirect(remote, remote_port);
+        self.redirect(local, port);
         self.raise_event(local, port);
         Ok(port)
     }
 
-    /// Binds a new port to a virtual interrupt. `EPERM` for a global one unless the domain is
-    /// privileged, `EEXIST` if it is bound already.
+    /// Binds a new port to a virtual interrupt. `EINVAL` for a global one on another vCPU than 0,
+    /// `ENOENT` if there is no such vCPU, `EEXIST` if it is bound already. As in Xen anyone may bind
+    /// any: it is raised for whom it concerns only.
     pub fn event_bind_virq(&mut self, id: DomId, virq: Virq, vcpu: VcpuId) -> Result<Port, Errno> {
         let domain = self.domains.get_mut(id).ok_or(Errno::ESRCH)?;
         if is_global(virq) && vcpu != VcpuId(0) {
             return Err(Errno::EINVAL);
         }
-        if is_global(virq) && !domain.privileged {
-            return Err(Errno::EPERM);
-        }
         domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;
-        if domain.events.virq_port(virq, vcpu).is_none_or(|port| *port != EventTable::NO_PORT) {
+        if domain.events.virq_port(virq, vcpu).is_none_or(|port| *port != NO_PORT) {
             return Err(Errno::EEXIST);
         }
         let port = self.open_port(id, Binding::Virq(virq), vcpu)?;
@@ -61,7 +61,9 @@ impl Monitor {
     pub fn event_bind_ipi(&mut self, id: DomId, vcpu: VcpuId) -> Result<Port, Errno> {
         let domain = self.domains.get(id).ok_or(Errno::ESRCH)?;
         domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;
-        self.open_port(id, Binding::Ipi, vcpu)
+        let port = self.open_port(id, Binding::Ipi, vcpu)?;
+        self.redirect(id, port);
+        Ok(port)
     }
 
     /// Moves a port's notifications to another vCPU, from the next event on. `EINVAL` for a port
@@ -69,11 +71,11 @@ impl Monitor {
     pub fn event_bind_vcpu(&mut self, id: DomId, port: Port, vcpu: VcpuId) -> Result<(), Errno> {
         let domain = self.domains.get_mut(id).ok_or(Errno::ESRCH)?;
         domain.vcpu(vcpu).ok_or(Errno::ENOENT)?;
-        let channel = domain.events.channel_mut(port).ok_or(Errno::EINVAL)?;
+        let channel = domain.events.ports.get_mut(port).ok_or(Errno::EINVAL)?;
         match channel.binding {
             Binding::Unbound { .. } | Binding::Interdomain { .. } => channel.vcpu = vcpu,
             Binding::Virq(virq) if is_global(virq) => channel.vcpu = vcpu,
-            Binding::Closed | Binding::Virq(_) | Binding::Ipi => return Err(Errno::EINVAL),
+            Binding::Closed { .. } | Binding::Virq(_) | Binding::Ipi => return Err(Errno::EINVAL),
         }
         Ok(())
     }
@@ -81,20 +83,20 @@ impl Monitor {
     /// What a port is. `EINVAL` if the table has no such port.
     pub fn event_status(&self, id: DomId, port: Port) -> Result<Channel, Errno> {
         let domain = self.domains.get(id).ok_or(Errno::ESRCH)?;
-        domain.events.channel(port).copied().ok_or(Errno::EINVAL)
+        domain.events.ports.get(port).copied().ok_or(Errno::EINVAL)
     }
 
     /// Closes a port. Its peer becomes unbound again: the domain may come back to it. `EINVAL` if
     /// it is closed.
     pub fn event_close(&mut self, id: DomId, port: Port) -> Result<(), Errno> {
         let domain = self.domains.get_mut(id).ok_or(Errno::ESRCH)?;
-        let channel = *domain.events.channel(port).ok_or(Errno::EINVAL)?;
+        let channel = *domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
         match channel.binding {
-            Binding::Closed => return Err(Errno::EINVAL),
+            Binding::Closed { .. } => return Err(Errno::EINVAL),
             Binding::Unbound { .. } | Binding::Ipi => {}
             Binding::Virq(virq) => {
                 if let Some(noted) = domain.events.virq_port(virq, channel.vcpu) {
-                    *noted = EventTable::NO_PORT;
+                    *noted = NO_PORT;
                 }
             }
             Binding::Interdomain { remote, port } => {
@@ -102,27 +104,29 @@ impl Monitor {
             }
         }
         if let Some(domain) = self.domains.get_mut(id) {
-            two_level::clear_pending(domain.shared_info, port);
-            domain.events.release(port);
+            domain.events.pending_bit(port).take();
+            domain.events.ports.close(port);
         }
         Ok(())
     }
 
-    /// Closes the last chunk of a domain's ports and gives its frame back. For reset and for a
+    /// Closes the last of a domain's ports, a frame of them, and gives the frame back. When none
+    /// are left, the domain has the 2-level ABI again, as at its beginning. For reset and for a
     /// domain's end; repeat until done.
     pub fn close_events(&mut self, id: DomId) -> Progress {
         let Some(domain) = self.domains.get(id) else { return Progress::Done };
-        let Some(last) = domain.events.chunks.len().checked_sub(1) else { return Progress::Done };
-        let end = domain.events.capacity();
-        for port in last as u32 * super::CHUNK..end {
+        let Some(last) = domain.events.ports.last_chunk() else {
+            self.leave_fifo(id);
+            return Progress::Done;
+        };
+        for port in last {
             // Those that are closed already answer EINVAL.
-            let _ = self.event_close(id, Port(port));
+            let _ = self.event_close(id, port);
         }
-        let Some(domain) = self.domains.get_mut(id) else { return Progress::Done };
-        if let Some(chunk) = domain.events.chunks.pop() {
-            chunk.free(&mut self.frames);
+        if let Some(domain) = self.domains.get_mut(id) {
+            domain.events.ports.shrink(&mut self.frames);
         }
-        if last == 0 { Progress::Done } else { Progress::More }
+        Progress::More
     }
 
     fn open_port(&mut self, id: DomId, binding: Binding, vcpu: VcpuId) -> Result<Port, Errno> {
@@ -130,14 +134,31 @@ impl Monitor {
         if domain.is_dying() {
             return Err(Errno::EINVAL);
         }
-        domain.events.open(&mut self.frames, id, Channel { binding, vcpu })
+        domain.events.open(&mut self.frames, id, binding, vcpu)
     }
 
-    /// Changes what an open port is bound to; its vCPU stays.
+    /// Changes what an open port is bound to; its vCPU stays. It leads nowhere until the other end
+    /// is redirected.
     fn rebind(&mut self, id: DomId, port: Port, binding: Binding) {
-        let events = self.domains.get_mut(id).map(|domain: &mut Domain| &mut domain.events);
-        if let Some(channel) = events.and_then(|events| events.channel_mut(port)) {
-            channel.binding = binding;
+        let domain = self.domains.get_mut(id);
+        if let Some(channel) = domain.and_then(|domain| domain.events.ports.get_mut(port)) {
+            (channel.binding, channel.target) = (binding, PendingBit::Nowhere);
+        }
+    }
+
+    /// Has the channel that leads to a port, if there is one, lead to where the port's pending bit
+    /// is now.
+    pub(super) fn redirect(&mut self, id: DomId, port: Port) {
+        let Some(domain) = self.domains.get(id) else { return };
+        let target = domain.events.pending_bit(port);
+        // What a port leads to is also what leads to it.
+        let channel = domain.events.ports.get(port);
+        let Some((peer, peer_port)) = channel.and_then(|channel| channel.leads_to(id, port)) else {
+            return;
+        };
+        let peer = self.domains.get_mut(peer);
+        if let Some(channel) = peer.and_then(|peer| peer.events.ports.get_mut(peer_port)) {
+            channel.target = target;
         }
     }
 }

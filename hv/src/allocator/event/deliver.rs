@@ -4,13 +4,13 @@ use abi::device_tree::EVENT_PPI;
 use abi::event::Virq;
 use abi::{DomId, Errno, Port, VcpuId};
 
-use super::two_level::{self, Effect};
-use super::{Binding, Channel, EventTable, is_global};
+use super::pending_bit::Marked;
+use super::upcall::{self, Effect};
+use super::{Binding, Channel, EventTable, NO_PORT, is_global, two_level};
 use crate::allocator::Monitor;
 use crate::allocator::domain::Domain;
 use crate::allocator::interrupt::Loaded;
 use crate::allocator::vcpu::{InfoPlace, Polling};
-use crate::machine::memory::RamFrame;
 use crate::machine::percpu;
 use crate::types::{MAX_VCPUS, VcpuKey};
 
@@ -41,32 +41,60 @@ impl Monitor {
     #[inline(always)]
     pub fn event_mark(&mut self, sender: DomId, port: Port) -> Result<Option<Announcement>, Errno> {
         let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
-        let channel = domain.events.channel(port).ok_or(Errno::EINVAL)?;
-        match channel.binding {
-            Binding::Interdomain { remote, port } => Ok(self.set_pending(remote, port)),
-            Binding::Ipi => Ok(self.set_pending(sender, port)),
-            Binding::Unbound { .. } => Ok(None),
-            Binding::Closed | Binding::Virq(_) => Err(Errno::EINVAL),
+        let channel = domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
+        match channel.target.set() {
+            Marked::Before => Ok(None),
+            Marked::Now { masked } => {
+                let (receiver, port) = channel.leads_to(sender, port).ok_or(Errno::EINVAL)?;
+                Ok(self.audible(Announcement { receiver, port, masked }))
+            }
+            Marked::Nowhere => self.mark_nowhere(sender, port).map(|()| None),
         }
     }
 
-    /// Makes an open port of `receiver` pending. If it is so already, that is all: whoever made it
-    /// so has announced it. Nor need anyone hear of one that is masked, but for those who poll.
+    /// What is left of a port's becoming pending: nobody need hear of one that is masked, but for
+    /// those who poll.
     #[inline(always)]
-    fn set_pending(&mut self, receiver: DomId, port: Port) -> Option<Announcement> {
-        let domain = self.domains.get(receiver)?;
-        if !two_level::set_pending(domain.shared_info, port) {
-            return None;
+    fn audible(&self, announcement: Announcement) -> Option<Announcement> {
+        let polled = || {
+            let receiver = self.domains.get(announcement.receiver);
+            receiver.is_some_and(|domain| domain.events.pollers != 0)
+        };
+        (!announcement.masked || polled()).then_some(announcement)
+    }
+
+    /// Sends an event on a port that leads to no pending bit.
+    #[inline(never)]
+    fn mark_nowhere(&mut self, sender: DomId, port: Port) -> Result<(), Errno> {
+        let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
+        let channel = domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
+        match (channel.leads_to(sender, port), channel.binding) {
+            (Some((receiver, port)), _) => self.note_unheard(receiver, port),
+            (None, Binding::Unbound { .. }) => {}
+            (None, _) => return Err(Errno::EINVAL),
         }
-        let masked = two_level::is_masked(domain.shared_info, port);
-        let audible = !masked || domain.events.pollers != 0;
-        audible.then_some(Announcement { receiver, port, masked })
+        Ok(())
+    }
+
+    /// Keeps an event until the guest gives the page with the port's word.
+    fn note_unheard(&mut self, receiver: DomId, port: Port) {
+        let domain = self.domains.get_mut(receiver);
+        if let Some(channel) = domain.and_then(|domain| domain.events.ports.get_mut(port)) {
+            channel.fifo.unheard = true;
+        }
     }
 
     /// Makes an open port of `receiver` pending, and tells whom it concerns.
     pub(super) fn raise_event(&mut self, receiver: DomId, port: Port) {
-        if let Some(announcement) = self.set_pending(receiver, port) {
-            self.announce(announcement);
+        let Some(domain) = self.domains.get(receiver) else { return };
+        match domain.events.pending_bit(port).set() {
+            Marked::Before => {}
+            Marked::Now { masked } => {
+                if let Some(announcement) = self.audible(Announcement { receiver, port, masked }) {
+                    self.announce(announcement);
+                }
+            }
+            Marked::Nowhere => self.note_unheard(receiver, port),
         }
     }
 
@@ -78,11 +106,11 @@ impl Monitor {
         if domain.events.pollers != 0 {
             return self.announce_to_pollers(announcement);
         }
-        let Some(&Channel { vcpu, .. }) = domain.events.channel(port) else { return };
+        let Some(&Channel { vcpu, .. }) = domain.events.ports.get(port) else { return };
         if masked {
             return;
         }
-        let interrupt = write_news(domain, vcpu, |_, info| two_level::announce(info, port));
+        let interrupt = write_news(domain, vcpu, |events, info| events.announce(port, info));
         if interrupt == Interrupt::Elsewhere {
             self.raise_elsewhere(VcpuKey { domain: receiver, vcpu }, EVENT_PPI);
         }
@@ -92,11 +120,11 @@ impl Monitor {
     fn announce_to_pollers(&mut self, Announcement { receiver, port, masked }: Announcement) {
         self.wake_pollers(receiver, port);
         let domain = self.domains.get(receiver);
-        if let Some(&Channel { vcpu, .. }) = domain.and_then(|domain| domain.events.channel(port))
+        if let Some(&Channel { vcpu, .. }) = domain.and_then(|domain| domain.events.ports.get(port))
             && !masked
         {
             let key = VcpuKey { domain: receiver, vcpu };
-            self.tell(key, |_, info| two_level::announce(info, port));
+            self.tell(key, |events, info| events.announce(port, info));
         }
     }
 
@@ -104,10 +132,10 @@ impl Monitor {
     /// that were pending meanwhile. `EINVAL` if the table has no such port.
     pub fn event_unmask(&mut self, id: DomId, port: Port) -> Result<(), Errno> {
         let domain = self.domains.get(id).ok_or(Errno::ESRCH)?;
-        let channel = domain.events.channel(port).ok_or(Errno::EINVAL)?;
-        if channel.binding != Binding::Closed {
+        let channel = domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
+        if channel.is_open() {
             let key = VcpuKey { domain: id, vcpu: channel.vcpu };
-            self.tell(key, |shared, info| two_level::unmask(shared, info, port));
+            self.tell(key, |events, info| events.unmask(port, info));
         }
         Ok(())
     }
@@ -115,8 +143,8 @@ impl Monitor {
     /// Whether a port is pending. `EINVAL` if the table has no such port.
     pub fn event_pending(&self, id: DomId, port: Port) -> Result<bool, Errno> {
         let domain = self.domains.get(id).ok_or(Errno::ESRCH)?;
-        domain.events.channel(port).ok_or(Errno::EINVAL)?;
-        Ok(two_level::is_pending(domain.shared_info, port))
+        domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
+        Ok(domain.events.pending_bit(port).is_set())
     }
 
     /// A global virtual interrupt occurs. Lost if the domain has not bound it.
@@ -129,7 +157,7 @@ impl Monitor {
     pub fn raise_vcpu_virq(&mut self, key: VcpuKey, virq: Virq) {
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
         let port = domain.events.virq_port(virq, key.vcpu).copied();
-        if let Some(port) = port.filter(|&port| port != EventTable::NO_PORT) {
+        if let Some(port) = port.filter(|&port| port != NO_PORT) {
             self.raise_event(key.domain, port);
         }
     }
@@ -137,13 +165,13 @@ impl Monitor {
     /// Tells a vCPU to look at all its events: it has just registered its `vcpu_info` and may have
     /// missed some.
     pub fn replay_events(&mut self, key: VcpuKey) {
-        self.tell(key, |_, info| two_level::select(info, u64::MAX));
+        self.tell(key, |_, info| two_level::look_at(info, u64::MAX));
     }
 
     /// Interrupts a vCPU again that has an upcall coming: it has been off, and what stood in its
     /// list registers is lost.
     pub fn repeat_upcall(&mut self, key: VcpuKey) {
-        self.tell(key, |_, info| two_level::repeat(info));
+        self.tell(key, |_, info| upcall::repeat(info));
     }
 
     /// Notes what a vCPU that is about to sleep in `SCHEDOP_poll` waits for. An event that becomes
@@ -161,7 +189,11 @@ impl Monitor {
     }
 
     /// Writes news for a vCPU, and interrupts it if that is what they need.
-    fn tell(&mut self, key: VcpuKey, news: impl FnOnce(RamFrame, Option<InfoPlace>) -> Effect) {
+    fn tell(
+        &mut self,
+        key: VcpuKey,
+        news: impl FnOnce(&mut EventTable, Option<InfoPlace>) -> Effect,
+    ) {
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
         if write_news(domain, key.vcpu, news) == Interrupt::Elsewhere {
             self.raise_elsewhere(key, EVENT_PPI);
@@ -196,23 +228,23 @@ enum Interrupt {
     Elsewhere,
 }
 
-/// Writes news into a domain's shared page and a vCPU's record, and interrupts the vCPU if that is
+/// Writes news into a domain's event words and a vCPU's record, and interrupts the vCPU if that is
 /// what they need and it is in this CPU.
 #[inline(always)]
 fn write_news(
     domain: &mut Domain,
     vcpu: VcpuId,
-    news: impl FnOnce(RamFrame, Option<InfoPlace>) -> Effect,
+    news: impl FnOnce(&mut EventTable, Option<InfoPlace>) -> Effect,
 ) -> Interrupt {
-    let (shared_info, enabled) = (domain.shared_info, domain.interrupts.enabled);
-    let Some(vcpu) = domain.vcpu_mut(vcpu) else { return Interrupt::Done };
-    if news(shared_info, vcpu.info) != Effect::Upcall {
+    let Domain { events, vcpus, interrupts, .. } = domain;
+    let Some(Some(vcpu)) = vcpus.get_mut(vcpu.0 as usize) else { return Interrupt::Done };
+    if news(events, vcpu.info) != Effect::Upcall {
         return Interrupt::Done;
     }
     vcpu.events = vcpu.events.wrapping_add(1);
     if percpu::running() != vcpu.key {
         return Interrupt::Elsewhere;
     }
-    vcpu.interrupts.present(enabled, &mut Loaded, EVENT_PPI);
+    vcpu.interrupts.present(interrupts.enabled, &mut Loaded, EVENT_PPI);
     Interrupt::Done
 }

@@ -2,44 +2,63 @@
 //!
 //! This file owns a domain's [`EventTable`]. The operations on it are methods of the monitor,
 //! because a channel has two ends: [`bind`] makes and closes channels, [`deliver`] sends along
-//! them. [`two_level`] is the ABI by which a guest learns what is pending; another one (FIFO) would
-//! stand beside it.
+//! them, [`switch`] changes the ABI by which a guest learns what is pending. There are two of those,
+//! [`two_level`] and [`fifo`]; a domain has one of them at a time, and [`pending_bit`] is what they
+//! have in common.
 //!
-//! What always holds: the two ends of a channel name each other, and a virtual interrupt's slot
-//! names a port that names the interrupt. A domain that dies closes its ports first, so no port
-//! leads to a domain that is gone.
+//! What always holds:
+//! - The two ends of a channel name each other, and a virtual interrupt's slot names a port that
+//!   names the interrupt. A domain that dies closes its ports first, so no port leads to a domain
+//!   that is gone.
+//! - A channel's [`Channel::target`] is where the domain that it leads to has the pending bit of the
+//!   port that it leads to, and nowhere if it leads nowhere: sending need not look up more than its
+//!   own end. [`EventTable::pending_bit`] of the other end is the only source of it; it changes with
+//!   the other end's domain's ABI and with its array of event words, and then every channel that
+//!   leads there is changed with it, under the same lock ([`Monitor::redirect`]). Both kinds of
+//!   frames that it can name are held as long as a port is open: the shared page is the domain's
+//!   own until it is gone, and the event words are given back only when all ports are closed.
+//!
+//! [`Monitor::redirect`]: crate::allocator::Monitor
 
 mod bind;
 mod deliver;
+mod fifo;
+mod pending_bit;
+mod ports;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod two_level;
+mod upcall;
+mod word;
 
 pub use deliver::Announcement;
 
-use abi::event::Virq;
+use abi::event::{VIRQS, Virq, fifo as fifo_abi};
 use abi::shared_info::TWO_LEVEL_PORTS;
 use abi::{DomId, Errno, Port, VcpuId};
-use heapless::Vec;
 
+use self::fifo::Fifo;
+use self::pending_bit::PendingBit;
+use self::ports::Ports;
+use self::upcall::Effect;
 use super::frame::FramePool;
 use super::frame_box::FrameBox;
+use super::vcpu::InfoPlace;
+use crate::machine::memory::RamFrame;
 use crate::types::MAX_VCPUS;
 
-/// Channels in one chunk of a table: as many as fit in a frame.
-const CHUNK: u32 = 256;
-/// Chunks in a full table.
-const CHUNKS: usize = (TWO_LEVEL_PORTS / CHUNK) as usize;
-const _: () = assert!(size_of::<Chunk>() == abi::PAGE_SIZE);
-
-type Chunk = [Channel; CHUNK as usize];
+/// Never a valid port.
+const NO_PORT: Port = Port(0);
 
 /// What a port is bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
     /// Nothing: the port is free.
-    #[default]
-    Closed,
+    Closed {
+        /// In the list of free ports.
+        next_free: Port,
+    },
     /// Nothing yet: `remote` may bind it.
     Unbound {
         /// Who may.
@@ -58,107 +77,129 @@ pub enum Binding {
     Ipi,
 }
 
+impl Default for Binding {
+    fn default() -> Self {
+        Binding::Closed { next_free: NO_PORT }
+    }
+}
+
 /// One port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(align(16))]
 pub struct Channel {
     /// What it is bound to.
     pub binding: Binding,
     /// The vCPU that is notified.
     pub vcpu: VcpuId,
+    fifo: fifo::PortState,
+    /// What an event sent on it sets.
+    target: PendingBit,
+}
+
+impl Channel {
+    /// Whether it is bound to something.
+    fn is_open(&self) -> bool {
+        !matches!(self.binding, Binding::Closed { .. })
+    }
+
+    /// The port that an event sent on this one makes pending, if there is one. This one is `port`
+    /// of `owner`.
+    #[inline(always)]
+    fn leads_to(&self, owner: DomId, port: Port) -> Option<(DomId, Port)> {
+        match self.binding {
+            Binding::Interdomain { remote, port } => Some((remote, port)),
+            Binding::Ipi => Some((owner, port)),
+            Binding::Closed { .. } | Binding::Unbound { .. } | Binding::Virq(_) => None,
+        }
+    }
 }
 
 /// Whether a virtual interrupt is the machine's (one binding) rather than a vCPU's (one each).
 const fn is_global(virq: Virq) -> bool {
-    match virq {
-        Virq::Timer | Virq::Debug => false,
-        Virq::Console | Virq::DomExc => true,
-    }
+    !matches!(virq, Virq::Timer | Virq::Debug | Virq::Profile | Virq::Pmu)
 }
 
-/// Ports of one vCPU's virtual interrupts, by number; [`EventTable::NO_PORT`] if unbound. Those of
-/// global ones are in vCPU 0's.
-type VirqPorts = [Port; 4];
+/// Ports of one vCPU's virtual interrupts, by number; [`NO_PORT`] if unbound. Those of global ones
+/// are in vCPU 0's.
+type VirqPorts = [Port; VIRQS];
+
+/// How a domain learns what is pending.
+#[derive(Debug)]
+enum Abi {
+    TwoLevel,
+    Fifo(FrameBox<Fifo>),
+}
 
 /// A domain's ports.
 #[derive(Debug)]
 pub struct EventTable {
-    chunks: Vec<FrameBox<Chunk>, CHUNKS>,
-    /// No port below this one is free.
-    first_free: u32,
+    ports: Ports,
+    abi: Abi,
+    /// The page in which the 2-level ABI has its bits.
+    shared_info: RamFrame,
     virqs: [VirqPorts; MAX_VCPUS],
     /// Bit n: vCPU n sleeps in `SCHEDOP_poll`.
     pollers: u8,
 }
 
 impl EventTable {
-    /// Never a valid port.
-    const NO_PORT: Port = Port(0);
-
     /// No ports, and no frames yet.
-    pub const fn new() -> Self {
+    pub const fn new(shared_info: RamFrame) -> Self {
         EventTable {
-            chunks: Vec::new(),
-            first_free: 1,
-            virqs: [[Self::NO_PORT; 4]; MAX_VCPUS],
+            ports: Ports::new(),
+            abi: Abi::TwoLevel,
+            shared_info,
+            virqs: [[NO_PORT; VIRQS]; MAX_VCPUS],
             pollers: 0,
         }
     }
 
-    /// A port, if the table has grown so far; it may be closed.
-    #[inline]
-    pub fn channel(&self, port: Port) -> Option<&Channel> {
-        let chunk = self.chunks.get((port.0 / CHUNK) as usize)?;
-        chunk.get((port.0 % CHUNK) as usize)
-    }
-
-    #[inline]
-    fn channel_mut(&mut self, port: Port) -> Option<&mut Channel> {
-        let chunk = self.chunks.get_mut((port.0 / CHUNK) as usize)?;
-        chunk.get_mut((port.0 % CHUNK) as usize)
-    }
-
-    /// Ports that the table has room for.
-    fn capacity(&self) -> u32 {
-        self.chunks.len() as u32 * CHUNK
-    }
-
-    /// Binds the lowest free port. `ENOSPC` if there is none left, `ENOMEM` if the table cannot
-    /// grow.
+    /// Binds a free port. `ENOSPC` if there is none left, `ENOMEM` if the table cannot grow.
     fn open(
         &mut self,
         pool: &mut FramePool,
         owner: DomId,
-        channel: Channel,
+        binding: Binding,
+        vcpu: VcpuId,
     ) -> Result<Port, Errno> {
-        let is_free = |port: &Port| {
-            self.channel(*port).is_none_or(|channel| channel.binding == Binding::Closed)
-        };
-        // The port after the last is free if the table can grow.
-        let port = (self.first_free..=self.capacity()).map(Port).find(is_free);
-        let port = port.unwrap_or(Port(self.first_free));
-        if port.0 >= self.capacity() {
-            self.grow(pool, owner)?;
-        }
-        *self.channel_mut(port).ok_or(Errno::ENOSPC)? = channel;
-        self.first_free = port.0 + 1;
+        let port = match &self.abi {
+            Abi::TwoLevel => self.ports.open(pool, owner, TWO_LEVEL_PORTS, |_| false),
+            Abi::Fifo(fifo) => {
+                self.ports.open(pool, owner, fifo_abi::PORTS, |port| fifo.is_linked(port))
+            }
+        }?;
+        let channel = self.ports.get_mut(port).ok_or(Errno::ENOSPC)?;
+        (channel.binding, channel.vcpu) = (binding, vcpu);
         Ok(port)
     }
 
-    fn grow(&mut self, pool: &mut FramePool, owner: DomId) -> Result<(), Errno> {
-        if self.chunks.is_full() {
-            return Err(Errno::ENOSPC);
+    /// Where the guest is shown that a port is pending.
+    fn pending_bit(&self, port: Port) -> PendingBit {
+        match &self.abi {
+            Abi::TwoLevel => PendingBit::two_level(self.shared_info, port),
+            Abi::Fifo(fifo) => fifo.pending_bit(port),
         }
-        let chunk = FrameBox::new(pool, owner, [Channel::default(); CHUNK as usize])?;
-        // There is room: it was checked.
-        self.chunks.push(chunk).or(Err(Errno::ENOSPC))
     }
 
-    /// Frees a port. What was bound to it is the caller's matter.
-    fn release(&mut self, port: Port) {
-        if let Some(channel) = self.channel_mut(port) {
-            *channel = Channel::default();
-            self.first_free = self.first_free.min(port.0);
+    /// Lets the vCPU whose record is at `info` find a port that is pending and not masked.
+    #[inline(always)]
+    fn announce(&mut self, port: Port, info: Option<InfoPlace>) -> Effect {
+        match &mut self.abi {
+            Abi::TwoLevel => two_level::announce(info, port),
+            Abi::Fifo(fifo) => match self.ports.get_mut(port) {
+                Some(channel) => fifo.enqueue(port, channel.vcpu, &mut channel.fifo, info),
+                None => Effect::None,
+            },
+        }
+    }
+
+    /// Unmasks a port. If it is pending, its vCPU can find it now.
+    fn unmask(&mut self, port: Port, info: Option<InfoPlace>) -> Effect {
+        match &mut self.abi {
+            Abi::TwoLevel => two_level::unmask(self.shared_info, info, port),
+            Abi::Fifo(fifo) => match self.ports.get_mut(port) {
+                Some(channel) => fifo.unmask(port, channel.vcpu, &mut channel.fifo, info),
+                None => Effect::None,
+            },
         }
     }
 
@@ -166,11 +207,5 @@ impl EventTable {
     fn virq_port(&mut self, virq: Virq, vcpu: VcpuId) -> Option<&mut Port> {
         let vcpu = if is_global(virq) { 0 } else { vcpu.0 as usize };
         self.virqs.get_mut(vcpu)?.get_mut(virq.raw() as usize)
-    }
-}
-
-impl Default for EventTable {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -7,8 +7,8 @@ use super::table::{Index, Kind};
 
 /// The most frames that the monitor keeps for a domain that may have `max_frames` of RAM.
 ///
-/// 512 frames (2 MiB) cover the fixed records, a full grant table and all event channels; one
-/// more for every 32 frames of RAM covers the tables of scattered mappings.
+/// 512 frames (2 MiB) cover the fixed records, a full grant table and more than 40,000 event
+/// channels; one more for every 32 frames of RAM covers the tables of scattered mappings.
 pub const fn overhead_limit(max_frames: u64) -> u64 {
     512 + max_frames / 32
 }

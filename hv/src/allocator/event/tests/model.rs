@@ -1,17 +1,20 @@
-//! Random operations by three domains against a model that is a map, with one more property: no
-//! event is ever lost.
+//! Random operations by three domains, of either ABI, against a model that is a map. Two more things
+//! must be so: no event is ever lost, and a channel's target is where its peer's bit is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use abi::event::Virq;
-use abi::{DomId, Errno, Port, VcpuId};
+use abi::event::fifo::MASKED;
+use abi::{DomId, Errno, Gfn, Port, VcpuId};
 use proptest::prelude::*;
 
 use super::guest::World;
-use crate::allocator::Progress;
-use crate::allocator::event::{Binding, Channel, is_global};
+use crate::allocator::event::pending_bit::PendingBit;
+use crate::allocator::event::{Binding, is_global};
+use crate::types::VcpuKey;
 
-type Ends = BTreeMap<(DomId, u32), Channel>;
+/// What each open port is bound to, and its vCPU.
+type Ends = BTreeMap<(DomId, u32), (Binding, VcpuId)>;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -26,6 +29,9 @@ enum Step {
     Close { domain: usize, port: u32 },
     Reset { domain: usize },
     Handle { domain: usize },
+    InitControl { domain: usize },
+    Expand { domain: usize, word: u32 },
+    Priority { domain: usize, port: u32, priority: u32 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -47,71 +53,126 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (domain(), port()).prop_map(|(domain, port)| Step::Close { domain, port }),
         1 => domain().prop_map(|domain| Step::Reset { domain }),
         4 => domain().prop_map(|domain| Step::Handle { domain }),
+        2 => domain().prop_map(|domain| Step::InitControl { domain }),
+        2 => (domain(), prop_oneof![3 => Just(0), 1 => Just(MASKED)])
+            .prop_map(|(domain, word)| Step::Expand { domain, word }),
+        2 => (domain(), port(), 0..18u32)
+            .prop_map(|(domain, port, priority)| Step::Priority { domain, port, priority }),
     ]
 }
 
+/// Which port is opened next.
+#[derive(Debug, Clone)]
+struct FreePorts {
+    closed: VecDeque<u32>,
+    untouched: u32,
+}
+
+impl Default for FreePorts {
+    fn default() -> Self {
+        FreePorts { closed: VecDeque::new(), untouched: 1 }
+    }
+}
+
+impl FreePorts {
+    fn next(&mut self, is_busy: impl Fn(u32) -> bool) -> u32 {
+        for _ in 0..4 {
+            match self.closed.pop_front() {
+                Some(port) if is_busy(port) => self.closed.push_back(port),
+                Some(port) => return port,
+                None => break,
+            }
+        }
+        self.untouched += 1;
+        self.untouched - 1
+    }
+}
+
+#[derive(Default)]
 struct Checked {
     world: World,
     ends: Ends,
+    free: BTreeMap<DomId, FreePorts>,
     /// Events that were sent on open ports and not handled since.
     due: BTreeSet<(DomId, u32)>,
 }
 
 impl Checked {
-    /// A port was opened: it must be the lowest that was free.
-    fn opened(&mut self, id: DomId, port: Port, binding: Binding, vcpu: u32) {
-        let lowest = (1..).find(|&port| !self.ends.contains_key(&(id, port)));
-        assert_eq!(Some(port.0), lowest);
-        self.ends.insert((id, port.0), Channel { binding, vcpu: VcpuId(vcpu) });
+    /// Has a port opened, which must be the next.
+    fn open(
+        &mut self,
+        id: DomId,
+        (binding, vcpu): (Binding, u32),
+        open: impl FnOnce(&mut World) -> Result<Port, Errno>,
+    ) -> Port {
+        let free = self.free.entry(id).or_default();
+        let kernel = self.world.fifo.get(&id);
+        let next = free.next(|port| kernel.is_some_and(|kernel| kernel.is_linked(Port(port))));
+        assert_eq!(open(&mut self.world), Ok(Port(next)));
+        self.ends.insert((id, next), (binding, VcpuId(vcpu)));
+        Port(next)
     }
 
     fn binding(&self, id: DomId, port: u32) -> Binding {
-        self.ends.get(&(id, port)).map_or(Binding::Closed, |channel| channel.binding)
+        self.ends.get(&(id, port)).map_or(Binding::default(), |(binding, _)| *binding)
+    }
+
+    fn rebind(&mut self, id: DomId, port: u32, binding: Binding) {
+        self.ends.get_mut(&(id, port)).unwrap().0 = binding;
     }
 
     fn alloc(&mut self, owner: DomId, remote: DomId) {
-        let port = self.world.monitor.event_alloc_unbound(owner, remote).unwrap();
-        self.opened(owner, port, Binding::Unbound { remote }, 0);
+        self.open(owner, (Binding::Unbound { remote }, 0), |world| {
+            world.monitor.event_alloc_unbound(owner, remote)
+        });
     }
 
     fn bind(&mut self, local: DomId, remote: DomId, remote_port: u32) {
-        let result = self.world.monitor.event_bind_interdomain(local, remote, Port(remote_port));
+        let bind = |world: &mut World| {
+            world.monitor.event_bind_interdomain(local, remote, Port(remote_port))
+        };
         if self.binding(remote, remote_port) != (Binding::Unbound { remote: local }) {
-            assert_eq!(result, Err(Errno::EINVAL));
-            return;
+            return assert_eq!(bind(&mut self.world), Err(Errno::EINVAL));
         }
-        let port = result.unwrap();
-        self.opened(local, port, Binding::Interdomain { remote, port: Port(remote_port) }, 0);
-        let peer = self.ends.get_mut(&(remote, remote_port)).unwrap();
-        peer.binding = Binding::Interdomain { remote: local, port };
+        let binding = Binding::Interdomain { remote, port: Port(remote_port) };
+        let port = self.open(local, (binding, 0), bind);
+        self.rebind(remote, remote_port, Binding::Interdomain { remote: local, port });
         self.due.insert((local, port.0));
     }
 
     fn virq(&mut self, id: DomId, virq: Virq, vcpu: u32) {
-        let result = self.world.monitor.event_bind_virq(id, virq, VcpuId(vcpu));
-        let bound = self.ends.iter().any(|((owner, _), channel)| {
+        let bind = |world: &mut World| world.monitor.event_bind_virq(id, virq, VcpuId(vcpu));
+        let bound = self.ends.iter().any(|((owner, _), (binding, bound_to))| {
             *owner == id
-                && channel.binding == Binding::Virq(virq)
-                && (is_global(virq) || channel.vcpu.0 == vcpu)
+                && *binding == Binding::Virq(virq)
+                && (is_global(virq) || bound_to.0 == vcpu)
         });
-        let privileged = id == self.world.domains[0];
-        let expected = match (is_global(virq), vcpu) {
-            (true, 1..) => Err(Errno::EINVAL),
-            (true, _) if !privileged => Err(Errno::EPERM),
-            (_, 2..) => Err(Errno::ENOENT),
-            _ if bound => Err(Errno::EEXIST),
-            _ => Ok(()),
+        let refused = match (is_global(virq), vcpu) {
+            (true, 1..) => Some(Errno::EINVAL),
+            (_, 2..) => Some(Errno::ENOENT),
+            _ => bound.then_some(Errno::EEXIST),
         };
-        assert_eq!(result.map(|_| ()), expected);
-        if let Ok(port) = result {
-            self.opened(id, port, Binding::Virq(virq), vcpu);
+        match refused {
+            Some(errno) => assert_eq!(bind(&mut self.world), Err(errno)),
+            None => drop(self.open(id, (Binding::Virq(virq), vcpu), bind)),
+        }
+    }
+
+    fn ipi(&mut self, id: DomId, vcpu: u32) {
+        let bind = |world: &mut World| world.monitor.event_bind_ipi(id, VcpuId(vcpu));
+        if vcpu < 2 {
+            self.open(id, (Binding::Ipi, vcpu), bind);
+        } else {
+            assert_eq!(bind(&mut self.world), Err(Errno::ENOENT));
         }
     }
 
     fn send(&mut self, id: DomId, port: u32) {
         let result = self.world.monitor.event_send(id, Port(port));
         let receiver = match self.binding(id, port) {
-            Binding::Closed | Binding::Virq(_) => return assert_eq!(result, Err(Errno::EINVAL)),
+            Binding::Closed { .. } | Binding::Virq(_) => {
+                return assert_eq!(result, Err(Errno::EINVAL));
+            }
             Binding::Unbound { .. } => None,
             Binding::Interdomain { remote, port } => Some((remote, port.0)),
             Binding::Ipi => Some((id, port)),
@@ -122,17 +183,18 @@ impl Checked {
 
     fn close(&mut self, id: DomId, port: u32) {
         if let Binding::Interdomain { remote, port } = self.binding(id, port) {
-            let peer = self.ends.get_mut(&(remote, port.0)).unwrap();
-            peer.binding = Binding::Unbound { remote: id };
+            self.rebind(remote, port.0, Binding::Unbound { remote: id });
         }
-        self.ends.remove(&(id, port));
+        if self.ends.remove(&(id, port)).is_some() {
+            self.free.entry(id).or_default().closed.push_back(port);
+        }
         self.due.remove(&(id, port));
     }
 
     fn move_to(&mut self, id: DomId, port: u32, vcpu: u32) {
         let result = self.world.monitor.event_bind_vcpu(id, Port(port), VcpuId(vcpu));
         let movable = match self.binding(id, port) {
-            Binding::Closed | Binding::Ipi => false,
+            Binding::Closed { .. } | Binding::Ipi => false,
             Binding::Virq(virq) => is_global(virq),
             Binding::Unbound { .. } | Binding::Interdomain { .. } => true,
         };
@@ -140,7 +202,7 @@ impl Checked {
             assert_eq!(result, Err(Errno::ENOENT));
         } else if movable {
             assert_eq!(result, Ok(()));
-            self.ends.get_mut(&(id, port)).unwrap().vcpu = VcpuId(vcpu);
+            self.ends.get_mut(&(id, port)).unwrap().1 = VcpuId(vcpu);
         } else {
             assert_eq!(result, Err(Errno::EINVAL));
         }
@@ -160,13 +222,7 @@ impl Checked {
             Step::Virq { domain, virq, vcpu } => {
                 self.virq(domains[domain], Virq::from_raw(virq).unwrap(), vcpu)
             }
-            Step::Ipi { domain, vcpu } => {
-                let result = self.world.monitor.event_bind_ipi(domains[domain], VcpuId(vcpu));
-                assert_eq!(result.is_ok(), vcpu < 2);
-                if let Ok(port) = result {
-                    self.opened(domains[domain], port, Binding::Ipi, vcpu);
-                }
-            }
+            Step::Ipi { domain, vcpu } => self.ipi(domains[domain], vcpu),
             Step::Move { domain, port, vcpu } => self.move_to(domains[domain], port, vcpu),
             Step::Send { domain, port } => self.send(domains[domain], port),
             Step::Mask { domain, port } => self.world.mask(domains[domain], Port(port)),
@@ -181,25 +237,69 @@ impl Checked {
                 self.close(domains[domain], port);
             }
             Step::Reset { domain } => {
-                while self.world.monitor.close_events(domains[domain]) == Progress::More {}
-                (1..20).for_each(|port| self.close(domains[domain], port));
+                self.world.reset(domains[domain]);
+                (1..200).for_each(|port| self.close(domains[domain], port));
+                self.free.remove(&domains[domain]);
             }
             Step::Handle { domain } => self.handle(domains[domain]),
+            Step::InitControl { domain } => self.init_control(domains[domain]),
+            Step::Expand { domain, word } => self.expand(domains[domain], word),
+            Step::Priority { domain, port, priority } => {
+                self.set_priority(domains[domain], port, priority);
+            }
+        }
+    }
+
+    /// Goes over to FIFO, with all vCPUs: none has a queue without that.
+    fn init_control(&mut self, id: DomId) {
+        let had = self.world.fifo.contains_key(&id);
+        for vcpu in [VcpuId(0), VcpuId(1)] {
+            if had {
+                let key = VcpuKey { domain: id, vcpu };
+                let again = self.world.monitor.event_init_control(key, Gfn(0x4_0000), 0);
+                assert_eq!(again, Err(Errno::EINVAL));
+            } else {
+                self.world.init_control(id, vcpu).unwrap();
+            }
+        }
+    }
+
+    fn expand(&mut self, id: DomId, word: u32) {
+        let result = self.world.expand(id, word);
+        let expected = self.world.fifo.contains_key(&id).then_some(()).ok_or(Errno::EOPNOTSUPP);
+        assert_eq!(result, expected);
+    }
+
+    fn set_priority(&mut self, id: DomId, port: u32, priority: u32) {
+        let result = self.world.monitor.event_set_priority(id, Port(port), priority);
+        let fifo = self.world.fifo.contains_key(&id);
+        match self.world.monitor.event_status(id, Port(port)) {
+            Err(errno) => assert_eq!(result, Err(errno)),
+            Ok(_) if !fifo => assert_eq!(result, Err(Errno::ENOSYS)),
+            Ok(_) => assert_eq!(result.is_ok(), priority < 16),
         }
     }
 
     fn compare(&self) {
         for id in self.world.domains {
             for port in 0..20 {
-                let expected = self.ends.get(&(id, port)).copied().unwrap_or_default();
+                let expected = self.ends.get(&(id, port));
                 let actual = self.world.monitor.event_status(id, Port(port)).unwrap_or_default();
-                assert_eq!(actual, expected, "port {port} of {id}");
+                let open = actual.is_open().then_some((actual.binding, actual.vcpu));
+                assert_eq!(open.as_ref(), expected, "port {port} of {id}");
+                let target = actual.leads_to(id, Port(port)).map(|(peer, port)| {
+                    self.world.monitor.domains.get(peer).unwrap().events.pending_bit(port)
+                });
+                assert_eq!(actual.target, target.unwrap_or(PendingBit::Nowhere));
             }
         }
     }
 
     /// Unmasks everything and handles all interrupts: every event that was sent must show up.
     fn drain(&mut self) {
+        for id in self.world.fifo.keys().copied().collect::<Vec<_>>() {
+            self.world.expand(id, 0).unwrap();
+        }
         for (id, port) in self.ends.keys().copied().collect::<Vec<_>>() {
             self.world.monitor.event_unmask(id, Port(port)).unwrap();
         }
@@ -213,8 +313,7 @@ proptest! {
     fn channels_match_the_model_and_no_event_is_lost(
         steps in proptest::collection::vec(step(), 0..150)
     ) {
-        let world = World::new();
-        let mut checked = Checked { world, ends: Ends::new(), due: BTreeSet::new() };
+        let mut checked = Checked::default();
         for step in steps {
             checked.apply(step);
             checked.compare();

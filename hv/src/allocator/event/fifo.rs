@@ -1,0 +1,302 @@
+//! The FIFO event ABI (public/event_channel.h): an array of event words, and for each vCPU a
+//! control block with the heads of sixteen queues. All of it is the guest's memory; what the
+//! monitor remembers is where it lies, and the tail of each queue.
+//!
+//! The guest takes ports from the head of a queue while the monitor appends to its tail. A word's
+//! LINKED bit says who may go on: who clears it has taken the port out, and with it whatever link
+//! it had; a link is written only while the bit is set. A guest that writes anything else into its
+//! words loses events of its own and nothing more: no word is believed but for those bits, and
+//! each step is tried a bounded number of times.
+
+use core::mem::offset_of;
+use core::sync::atomic::AtomicU32;
+
+use abi::event::fifo::{
+    BUSY, ControlBlock, DEFAULT_PRIORITY, LINK_MASK, LINKED, MASKED, MAX_PAGES, PENDING,
+    PRIORITIES, WORDS_PER_PAGE,
+};
+use abi::{Errno, PAGE_SIZE, Port, VcpuId};
+use heapless::Vec;
+
+use super::NO_PORT;
+use super::pending_bit::{Marked, PendingBit};
+use super::upcall::{self, Effect};
+use super::word::SharedWord;
+use crate::allocator::frame::FramePool;
+use crate::allocator::vcpu::InfoPlace;
+use crate::machine::memory::RamFrame;
+use crate::types::MAX_VCPUS;
+
+/// Where a domain's words and queues are. It holds their frames.
+#[derive(Debug)]
+pub(super) struct Fifo {
+    pages: Vec<RamFrame, MAX_PAGES>,
+    queues: [Option<Queues>; MAX_VCPUS],
+}
+
+/// A vCPU's queues.
+#[derive(Debug)]
+pub(super) struct Queues {
+    /// Where the [`ControlBlock`] is: 8-aligned, and it ends in the same frame.
+    frame: RamFrame,
+    offset: usize,
+    /// The port that was appended last to each.
+    tails: [Port; PRIORITIES],
+}
+
+/// One of a domain's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct QueueId {
+    vcpu: u8,
+    priority: u8,
+}
+
+/// What this ABI knows of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PortState {
+    /// The next queue that it joins, of those of the vCPU that is notified.
+    priority: u8,
+    /// The queue that it was in last, or still is.
+    queue: QueueId,
+    /// An event came when the array had no word for the port yet.
+    pub(super) unheard: bool,
+}
+
+impl Default for PortState {
+    fn default() -> Self {
+        let queue = QueueId::default();
+        PortState { priority: DEFAULT_PRIORITY, queue, unheard: false }
+    }
+}
+
+impl PortState {
+    /// What is left of it when the port is closed: the queue may remember it as its last.
+    pub(super) fn closed(self) -> PortState {
+        PortState { queue: self.queue, ..PortState::default() }
+    }
+
+    /// Changes the priority, from the next time that the port joins a queue.
+    pub(super) fn set_priority(&mut self, priority: u32) -> Result<(), Errno> {
+        if priority as usize >= PRIORITIES {
+            return Err(Errno::EINVAL);
+        }
+        self.priority = priority as u8;
+        Ok(())
+    }
+}
+
+impl Queues {
+    /// Those in the control block at `offset`, which [`Queues::fit`] there, of a frame that is held.
+    pub(super) fn new(frame: RamFrame, offset: u32) -> Queues {
+        Queues { frame, offset: offset as usize, tails: [NO_PORT; PRIORITIES] }
+    }
+
+    /// Whether a control block may begin at this byte of a frame.
+    pub(super) fn fit(offset: u32) -> bool {
+        let offset = offset as usize;
+        offset.is_multiple_of(8) && offset <= PAGE_SIZE - size_of::<ControlBlock>()
+    }
+
+    fn queue(&self, priority: u8) -> Queue<'_, AtomicU32> {
+        let priority = priority % PRIORITIES as u8;
+        let heads = self.offset + offset_of!(ControlBlock, head);
+        Queue {
+            head: self.frame.u32(heads + usize::from(priority) * size_of::<u32>()),
+            ready: self.frame.u32(self.offset + offset_of!(ControlBlock, ready)),
+            priority,
+        }
+    }
+}
+
+impl Fifo {
+    /// No words and no queues yet.
+    pub(super) const fn new() -> Fifo {
+        Fifo { pages: Vec::new(), queues: [const { None }; MAX_VCPUS] }
+    }
+
+    /// Gives a vCPU its queues. `EINVAL` if it has them. Takes over the hold on their frame.
+    pub(super) fn add_queues(&mut self, vcpu: VcpuId, queues: Queues) -> Result<(), Errno> {
+        match self.queues.get_mut(vcpu.0 as usize) {
+            Some(place @ None) => *place = Some(queues),
+            _ => return Err(Errno::EINVAL),
+        }
+        Ok(())
+    }
+
+    /// Whether a vCPU has its queues.
+    pub(super) fn has_queues(&self, vcpu: VcpuId) -> bool {
+        self.queues.get(vcpu.0 as usize).is_some_and(Option::is_some)
+    }
+
+    /// Whether the array has all its pages.
+    pub(super) fn is_full(&self) -> bool {
+        self.pages.is_full()
+    }
+
+    /// Adds a page to the array, and takes over the hold on it. Returns the first port that has its
+    /// word there. `ENOSPC` if the array is full.
+    pub(super) fn add_page(&mut self, page: RamFrame) -> Result<Port, Errno> {
+        let first = self.pages.len() as u32 * WORDS_PER_PAGE;
+        self.pages.push(page).or(Err(Errno::ENOSPC))?;
+        Ok(Port(first))
+    }
+
+    /// Drops the holds on all frames.
+    pub(super) fn free(self, pool: &mut FramePool) {
+        let blocks = self.queues.into_iter().flatten().map(|queues| queues.frame);
+        self.pages.into_iter().chain(blocks).for_each(|frame| pool.release(frame));
+    }
+
+    /// Where a port's word is.
+    pub(super) fn pending_bit(&self, port: Port) -> PendingBit {
+        match self.pages.get((port.0 / WORDS_PER_PAGE) as usize) {
+            Some(&page) => PendingBit::Fifo { page, word: (port.0 % WORDS_PER_PAGE) as u16 },
+            None => PendingBit::Nowhere,
+        }
+    }
+
+    /// Whether a port is in a queue still. Then it must not be opened again: it would become
+    /// pending in a queue that may not be its own.
+    pub(super) fn is_linked(&self, port: Port) -> bool {
+        match self.pending_bit(port) {
+            PendingBit::Fifo { page, word: number } => {
+                SharedWord::load(word(&page, number)) & LINKED != 0
+            }
+            _ => false,
+        }
+    }
+
+    /// Unmasks a port. If it is pending, it joins its queue now.
+    pub(super) fn unmask(
+        &mut self,
+        port: Port,
+        vcpu: VcpuId,
+        state: &mut PortState,
+        info: Option<InfoPlace>,
+    ) -> Effect {
+        let PendingBit::Fifo { page, word: number } = self.pending_bit(port) else {
+            return Effect::None;
+        };
+        let word = word(&page, number);
+        word.clear(MASKED);
+        if SharedWord::load(word) & PENDING != 0 {
+            self.enqueue(port, vcpu, state, info)
+        } else {
+            Effect::None
+        }
+    }
+
+    /// Has a port that is pending join its queue, unless it is masked or in a queue, and tells the
+    /// vCPU whose record is at `info` if that queue was empty. A vCPU without queues is told
+    /// nothing: its ports must stay masked until it has them.
+    #[inline(never)]
+    pub(super) fn enqueue(
+        &mut self,
+        port: Port,
+        vcpu: VcpuId,
+        state: &mut PortState,
+        info: Option<InfoPlace>,
+    ) -> Effect {
+        let PendingBit::Fifo { page, word: number } = self.pending_bit(port) else {
+            return Effect::None;
+        };
+        if !self.has_queues(vcpu) || !try_claim(word(&page, number)) {
+            return Effect::None;
+        }
+        // If it was the last of its queue, that is empty: a successor must not be linked to a word
+        // that is in another queue now.
+        if let Some(tail) = self.tail(state.queue)
+            && *tail == port
+        {
+            *tail = NO_PORT;
+        }
+        // Below MAX_VCPUS: it has queues.
+        state.queue = QueueId { vcpu: vcpu.0 as u8, priority: state.priority };
+        let Some(tail) = self.tail(state.queue) else { return Effect::None };
+        let last = core::mem::replace(tail, port);
+        let Some(Some(queues)) = self.queues.get(vcpu.0 as usize) else { return Effect::None };
+        let queue = queues.queue(state.priority);
+        let must_tell = match self.pending_bit(last) {
+            PendingBit::Fifo { page, word: number } if last != NO_PORT => {
+                queue.append(Some(word(&page, number)), port)
+            }
+            _ => queue.append(None, port),
+        };
+        match info {
+            Some(info) if must_tell => upcall::raise(upcall::byte(&info)),
+            _ => Effect::None,
+        }
+    }
+
+    fn tail(&mut self, queue: QueueId) -> Option<&mut Port> {
+        let queues = self.queues.get_mut(usize::from(queue.vcpu))?.as_mut()?;
+        queues.tails.get_mut(usize::from(queue.priority))
+    }
+}
+
+/// A word in a page of the array.
+#[inline(always)]
+pub(super) fn word(page: &RamFrame, number: u16) -> &AtomicU32 {
+    page.u32(usize::from(number) % WORDS_PER_PAGE as usize * size_of::<u32>())
+}
+
+/// Makes a port pending. If it was so, but neither masked nor in a queue, it is to join one, as in
+/// Xen: the guest has taken it out, or unmasked it without saying so, and may not look again.
+#[inline(always)]
+pub(super) fn mark(word: &impl SharedWord<Value = u32>) -> Marked {
+    let before = word.set(PENDING);
+    if before & PENDING != 0 && before & (MASKED | LINKED) != 0 {
+        return Marked::Before;
+    }
+    Marked::Now { masked: before & MASKED != 0 }
+}
+
+/// Takes a port for a queue. Not if it is masked or in one already.
+pub(super) fn try_claim(word: &impl SharedWord<Value = u32>) -> bool {
+    word.load() & MASKED == 0 && word.set(LINKED) & LINKED == 0
+}
+
+/// The words of one queue in a control block.
+pub(super) struct Queue<'a, W> {
+    pub(super) head: &'a W,
+    pub(super) ready: &'a W,
+    pub(super) priority: u8,
+}
+
+impl<W: SharedWord<Value = u32>> Queue<'_, W> {
+    /// Puts a port at the end, behind the one with the word `last`. Returns whether the guest is to
+    /// be told: the queue was empty, and it has looked since it was told so before.
+    pub(super) fn append(&self, last: Option<&W>, port: Port) -> bool {
+        if last.is_some_and(|last| link(last, port)) {
+            return false;
+        }
+        self.head.store(port.0);
+        let bit = 1 << self.priority;
+        self.ready.set(bit) & bit == 0
+    }
+}
+
+/// Makes `port` the successor of the port with this word, unless that has left its queue. Returns
+/// whether it did.
+///
+/// A guest may clear PENDING, set and clear MASKED, and clear LINKED. BUSY keeps it from unmasking,
+/// so that whoever plays by the rules is in the way three times more at most. Whoever does not has
+/// lost the event.
+fn link(word: &impl SharedWord<Value = u32>, port: Port) -> bool {
+    const ATTEMPTS: usize = 5;
+    let mut seen = word.load();
+    for _ in 0..ATTEMPTS {
+        if seen & LINKED == 0 {
+            if seen & BUSY != 0 {
+                word.clear(BUSY);
+            }
+            return false;
+        }
+        if word.replace(seen, seen & !(BUSY | LINK_MASK) | port.0 & LINK_MASK) {
+            return true;
+        }
+        seen = word.set(BUSY) | BUSY;
+    }
+    word.clear(BUSY);
+    true
+}
