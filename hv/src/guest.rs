@@ -29,30 +29,62 @@ pub fn peek<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<T> {
     frame(monitor, va, Access::Read).ok()?.read_aligned(page_offset(va))
 }
 
-/// A structure in a page of the guest, found by its address once: good as long as no address space
-/// changes.
+/// A structure of the guest that is read once and answered in place. Its frame is found once: that
+/// is good as long as no page of the guest moves.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
-    frame: RamFrame,
-    offset: usize,
+    va: GuestVa,
+    /// `None` if it is not known, or the structure does not lie in one, aligned.
+    frame: Option<RamFrame>,
 }
 
 impl Place {
-    /// The structure, if the guest may write it and it takes one step to reach; `None` leaves it
-    /// to [`read`] and [`write`].
+    /// Reads the structure at `va`.
     #[inline(always)]
-    pub fn find<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<(Place, T)> {
+    pub fn find<T: FromBytes + IntoBytes>(
+        monitor: &Monitor,
+        va: GuestVa,
+    ) -> Result<(Place, T), Errno> {
         // What EL1 may write it may read (Arm ARM D8.4.1), so that one translation serves both.
-        let place =
-            Place { frame: frame(monitor, va, Access::Write).ok()?, offset: page_offset(va) };
-        Some((place, place.frame.read_aligned(place.offset)?))
+        if let Ok(frame) = frame(monitor, va, Access::Write)
+            && let Some(value) = frame.read_aligned(page_offset(va))
+        {
+            return Ok((Place { va, frame: Some(frame) }, value));
+        }
+        Ok((Place { va, frame: None }, read_scattered(monitor, va)?))
     }
 
     /// Writes the field at `offset` in the structure.
     #[inline(always)]
-    pub fn write<T: IntoBytes + Immutable + Copy>(self, offset: usize, field: &T) {
+    pub fn write<T: IntoBytes + Immutable + Copy>(
+        self,
+        monitor: &Monitor,
+        offset: usize,
+        field: &T,
+    ) -> Result<(), Errno> {
+        let Some(frame) = self.frame else { return self.write_scattered(monitor, offset, field) };
         // The whole structure lies in the frame, aligned.
-        self.frame.write_aligned(self.offset + offset, field);
+        frame.write_aligned(page_offset(self.va) + offset, field);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_scattered<T: IntoBytes + Immutable + Copy>(
+        self,
+        monitor: &Monitor,
+        offset: usize,
+        field: &T,
+    ) -> Result<(), Errno> {
+        let va = self.va.0.checked_add(offset as u64).ok_or(Errno::EFAULT)?;
+        write(monitor, GuestVa(va), field)
+    }
+
+    /// The same place after a page was unmapped behind which `unmapped` was: if the structure lay
+    /// there, it is looked for anew.
+    #[inline(always)]
+    pub fn after_unmapping(self, unmapped: Mfn) -> Place {
+        Place { frame: self.frame.filter(|frame| frame.mfn() != unmapped), ..self }
     }
 }
 

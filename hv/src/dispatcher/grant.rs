@@ -11,7 +11,7 @@ use abi::grant::{
     SetupTable, Status, SwapGrantRef, UnmapGrantRef, VERSION,
 };
 use abi::{DomId, Errno, Gfn, PAGE_SIZE};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::call::{Call, Outcome};
 use crate::guest::{self, Place};
@@ -22,8 +22,8 @@ use crate::types::{GuestVa, Mfn};
 pub fn grant_table_op(call: &mut Call<'_>) -> Outcome {
     match Command::from_raw(call.args[0]) {
         Some(Command::Copy) => each::<Copy>(call, copy),
-        Some(Command::MapGrantRef) => each_read::<MapGrantRef>(call, map),
-        Some(Command::UnmapGrantRef) => each_read::<UnmapGrantRef>(call, unmap),
+        Some(Command::MapGrantRef) => each::<MapGrantRef>(call, map),
+        Some(Command::UnmapGrantRef) => each::<UnmapGrantRef>(call, unmap),
         Some(command) => control(call, command),
         None => Errno::ENOSYS.into(),
     }
@@ -33,8 +33,8 @@ pub fn grant_table_op(call: &mut Call<'_>) -> Outcome {
 #[cold]
 fn control(call: &mut Call<'_>, command: Command) -> Outcome {
     match command {
-        Command::SwapGrantRef => each_read::<SwapGrantRef>(call, swap),
-        Command::CacheFlush => each_read::<CacheFlush>(call, cache_flush),
+        Command::SwapGrantRef => each::<SwapGrantRef>(call, swap),
+        Command::CacheFlush => each::<CacheFlush>(call, cache_flush),
         Command::SetupTable => one::<SetupTable>(call, setup_table),
         Command::QuerySize => one::<QuerySize>(call, query_size),
         Command::SetVersion => one::<SetVersion>(call, set_version),
@@ -44,116 +44,88 @@ fn control(call: &mut Call<'_>, command: Command) -> Outcome {
     }
 }
 
-/// Runs an operation on each element of the array, which it gets with its address, and writes its
-/// results there.
-fn each_read<T: FromBytes + IntoBytes>(
-    call: &mut Call<'_>,
-    operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
-) -> Outcome {
-    each::<T>(call, |call, address| {
-        let request = guest::read(call.monitor, address)?;
-        operation(call, &request, address)
-    })
-}
-
-/// Runs an operation on the address of each element of the array.
+/// Runs an operation on each element of the array, which it gets with its place, for its results.
 #[inline(never)]
-fn each<T>(
+fn each<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
-    operation: impl Fn(&mut Call<'_>, GuestVa) -> Result<(), Errno>,
+    operation: impl Fn(&mut Call<'_>, &T, Place) -> Result<(), Errno>,
 ) -> Outcome {
-    let [command, array, count, x3, x4] = *call.args;
+    let [_, array, count, ..] = *call.args;
+    let mut address = GuestVa(array);
     // An unsigned int in Xen, which refuses what is negative as an int.
-    let count = count as u32;
-    if count > i32::MAX as u32 {
+    let mut left = count as u32;
+    if left > i32::MAX as u32 {
         return Errno::EINVAL.into();
     }
-    for index in 0..u64::from(count) {
-        let address = match guest::element::<T>(GuestVa(array), index) {
-            Ok(address) => address,
-            Err(errno) => return errno.into(),
-        };
-        if index > 0 && call.preempt_pending() {
-            let left = u64::from(count).saturating_sub(index);
-            return call.proceed([command, address.0, left, x3, x4]);
-        }
-        if let Err(errno) = operation(call, address) {
+    while left > 0 {
+        let done = Place::find::<T>(call.monitor, address)
+            .and_then(|(place, request)| operation(call, &request, place));
+        if let Err(errno) = done {
             return errno.into();
         }
+        left -= 1;
+        // The end of the address space is not beyond the last element that was found.
+        address = GuestVa(address.0.wrapping_add(size_of::<T>() as u64));
+        if left > 0 && call.preempt_pending() {
+            return go_on(call, address, left);
+        }
     }
-    Ok(0).into()
+    Outcome::Return(0)
+}
+
+/// The outcome that makes the caller go on with the elements that are left.
+#[cold]
+fn go_on(call: &mut Call<'_>, array: GuestVa, left: u32) -> Outcome {
+    let [command, _, _, x3, x4] = *call.args;
+    call.proceed([command, array.0, u64::from(left), x3, x4])
 }
 
 /// Runs an operation on the one element that the array must have.
 fn one<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
-    operation: impl Fn(&mut Call<'_>, &T, GuestVa) -> Result<(), Errno>,
+    operation: impl Fn(&mut Call<'_>, &T, Place) -> Result<(), Errno>,
 ) -> Outcome {
-    if call.args[2] as u32 == 1 { each_read(call, operation) } else { Errno::EINVAL.into() }
+    if call.args[2] as u32 == 1 { each(call, operation) } else { Errno::EINVAL.into() }
 }
 
-/// Writes a field of the structure at `address`.
-#[inline]
-fn put<T: IntoBytes + Immutable + core::marker::Copy>(
-    call: &Call<'_>,
-    address: GuestVa,
-    offset: usize,
-    value: T,
-) -> Result<(), Errno> {
-    let field = address.0.checked_add(offset as u64).ok_or(Errno::EFAULT)?;
-    guest::write(call.monitor, GuestVa(field), &value)
-}
-
-#[inline]
+#[inline(always)]
 fn status<T>(result: Result<T, Status>) -> i16 {
     result.map_or_else(Status::raw, |_| Status::Okay.raw())
 }
 
-#[inline]
-fn map(call: &mut Call<'_>, request: &MapGrantRef, address: GuestVa) -> Result<(), Errno> {
-    let mut answer = *request;
-    let result = call.monitor.grant_map(call.caller.domain, request);
-    answer.status = status(result);
-    if let Ok(mapped) = result {
-        answer.handle = mapped.handle;
-        answer.dev_bus_addr = mapped.mfn.address();
-    }
-    guest::write(call.monitor, address, &answer)
-}
-
-#[inline]
-fn unmap(call: &mut Call<'_>, request: &UnmapGrantRef, address: GuestVa) -> Result<(), Errno> {
-    let result = call.monitor.grant_unmap(call.caller.domain, request);
-    put(call, address, offset_of!(UnmapGrantRef, status), status(result))
-}
-
-/// Copying changes no address space: the place of the request is that of the answer.
 #[inline(always)]
-fn copy(call: &mut Call<'_>, address: GuestVa) -> Result<(), Errno> {
-    let Some((place, request)) = Place::find::<Copy>(call.monitor, address) else {
-        return copy_scattered(call, address);
-    };
-    let result = call.monitor.grant_copy(call.caller.domain, &request);
-    place.write(offset_of!(Copy, status), &status(result));
-    Ok(())
+fn map(call: &mut Call<'_>, request: &MapGrantRef, place: Place) -> Result<(), Errno> {
+    let result = call.monitor.grant_map(call.caller.domain, request);
+    if let Ok(mapped) = result {
+        place.write(call.monitor, offset_of!(MapGrantRef, handle), &mapped.handle)?;
+        let address = mapped.mfn.address();
+        place.write(call.monitor, offset_of!(MapGrantRef, dev_bus_addr), &address)?;
+    }
+    place.write(call.monitor, offset_of!(MapGrantRef, status), &status(result))
 }
 
-/// The same for a request that is not aligned, or lies in two pages.
-#[cold]
-fn copy_scattered(call: &mut Call<'_>, address: GuestVa) -> Result<(), Errno> {
-    let request = guest::read(call.monitor, address)?;
-    let result = call.monitor.grant_copy(call.caller.domain, &request);
-    put(call, address, offset_of!(Copy, status), status(result))
+#[inline(always)]
+fn unmap(call: &mut Call<'_>, request: &UnmapGrantRef, place: Place) -> Result<(), Errno> {
+    let result = call.monitor.grant_unmap(call.caller.domain, request);
+    // The request may lie in the very page that was unmapped.
+    let place = result.map_or(place, |unmapped| place.after_unmapping(unmapped));
+    place.write(call.monitor, offset_of!(UnmapGrantRef, status), &status(result))
 }
 
-fn swap(call: &mut Call<'_>, request: &SwapGrantRef, address: GuestVa) -> Result<(), Errno> {
+#[inline(always)]
+fn copy(call: &mut Call<'_>, request: &Copy, place: Place) -> Result<(), Errno> {
+    let result = call.monitor.grant_copy(call.caller.domain, request);
+    place.write(call.monitor, offset_of!(Copy, status), &status(result))
+}
+
+fn swap(call: &mut Call<'_>, request: &SwapGrantRef, place: Place) -> Result<(), Errno> {
     let result = call.domain()?.grants.swap(request.first, request.second);
-    put(call, address, offset_of!(SwapGrantRef, status), status(result))
+    place.write(call.monitor, offset_of!(SwapGrantRef, status), &status(result))
 }
 
 /// Grows the table. A guest on arm64 places its frames by `memory_op` and learns nothing from the
 /// list, which says that they are nowhere (`INVALID_GFN`).
-fn setup_table(call: &mut Call<'_>, request: &SetupTable, address: GuestVa) -> Result<(), Errno> {
+fn setup_table(call: &mut Call<'_>, request: &SetupTable, place: Place) -> Result<(), Errno> {
     let result = resolve(call, request.dom).and_then(|id| {
         let domain = call.monitor.domains.get_mut(id).ok_or(Status::BadDomain)?;
         let grown = domain.grants.grow(&mut call.monitor.frames, id, request.nr_frames);
@@ -165,37 +137,38 @@ fn setup_table(call: &mut Call<'_>, request: &SetupTable, address: GuestVa) -> R
             guest::write_element(call.monitor, list, index, &Gfn(u64::MAX))?;
         }
     }
-    put(call, address, offset_of!(SetupTable, status), status(result))
+    place.write(call.monitor, offset_of!(SetupTable, status), &status(result))
 }
 
-fn query_size(call: &mut Call<'_>, request: &QuerySize, address: GuestVa) -> Result<(), Errno> {
-    let mut answer = *request;
+fn query_size(call: &mut Call<'_>, request: &QuerySize, place: Place) -> Result<(), Errno> {
     let result = resolve(call, request.dom).and_then(|id| {
         let domain = call.monitor.domains.get(id).ok_or(Status::BadDomain)?;
-        (answer.nr_frames, answer.max_nr_frames) = (domain.grants.size(), domain.grants.max_size());
-        Ok(())
+        Ok((domain.grants.size(), domain.grants.max_size()))
     });
-    answer.status = status(result);
-    guest::write(call.monitor, address, &answer)
+    if let Ok((size, max_size)) = result {
+        place.write(call.monitor, offset_of!(QuerySize, nr_frames), &size)?;
+        place.write(call.monitor, offset_of!(QuerySize, max_nr_frames), &max_size)?;
+    }
+    place.write(call.monitor, offset_of!(QuerySize, status), &status(result))
 }
 
-fn set_version(call: &mut Call<'_>, request: &SetVersion, address: GuestVa) -> Result<(), Errno> {
+fn set_version(_: &mut Call<'_>, request: &SetVersion, _: Place) -> Result<(), Errno> {
     match request.version {
-        VERSION => guest::write(call.monitor, address, request),
+        VERSION => Ok(()),
         2 => Err(Errno::ENOSYS),
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn get_version(call: &mut Call<'_>, request: &GetVersion, address: GuestVa) -> Result<(), Errno> {
+fn get_version(call: &mut Call<'_>, request: &GetVersion, place: Place) -> Result<(), Errno> {
     call.resolve(request.dom)?;
-    put(call, address, offset_of!(GetVersion, version), VERSION)
+    place.write(call.monitor, offset_of!(GetVersion, version), &VERSION)
 }
 
 /// Cleans a range of one of the caller's frames; the privileged domain may name any. Xen also
 /// allows it to whoever has mapped the frame. Invalidating cleans too: what the caches hold may be
 /// all that hides the frame's previous contents.
-fn cache_flush(call: &mut Call<'_>, request: &CacheFlush, _: GuestVa) -> Result<(), Errno> {
+fn cache_flush(call: &mut Call<'_>, request: &CacheFlush, _: Place) -> Result<(), Errno> {
     let flags = CacheFlags::from_bits(request.op).ok_or(Errno::EINVAL)?;
     if flags.contains(CacheFlags::SOURCE_GREF) {
         return Err(Errno::EOPNOTSUPP);

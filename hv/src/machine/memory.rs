@@ -76,6 +76,7 @@ impl RamFrame {
 
     /// Fills `count` frames from this one on with zeros. They must be RAM as this one is: those of
     /// one block.
+    #[inline]
     pub fn zero(self, count: usize) {
         let bytes = count * PAGE_SIZE;
         #[cfg(target_os = "none")]
@@ -130,68 +131,111 @@ impl RamFrame {
         // SAFETY: the range is inside mapped RAM, and `into` is the monitor's own memory, which
         // no `RamFrame` aliases. A guest may write meanwhile: any mixture of bytes is acceptable,
         // because it is copied once and checked afterwards.
-        unsafe {
-            core::ptr::copy_nonoverlapping(
-                self.pointer().add(offset),
-                into.as_mut_ptr(),
-                into.len(),
-            )
-        }
+        unsafe { copy(self.pointer().add(offset), into.as_mut_ptr(), into.len()) }
     }
 
     /// Copies bytes in. The range must lie inside the frame.
     pub fn write(self, offset: usize, from: &[u8]) {
         assert!(in_frame(offset, from.len()), "write leaves its frame");
         // SAFETY: as for `read`, the other way round.
-        unsafe {
-            core::ptr::copy_nonoverlapping(from.as_ptr(), self.pointer().add(offset), from.len())
-        }
+        unsafe { copy(from.as_ptr(), self.pointer().add(offset), from.len()) }
     }
 
     /// Copies from this frame to another (or to another place in this one). Both ranges must lie
     /// inside their frames.
-    #[inline]
+    #[inline(always)]
     pub fn copy_to(self, offset: usize, to: RamFrame, to_offset: usize, len: usize) {
         assert!(in_frame(offset, len) && in_frame(to_offset, len), "copy leaves its frame");
-        #[cfg(target_os = "none")]
-        if (offset | to_offset | len).is_multiple_of(COPY_BLOCK) && len != 0 && self != to {
-            // SAFETY: both ranges are inside mapped RAM, whole blocks, and in different frames.
-            unsafe {
-                copy_blocks(to.pointer().add(to_offset), self.pointer().add(offset), len);
-            }
-            return;
+        if self == to {
+            return self.move_within(offset, to_offset, len);
         }
-        // SAFETY: both ranges are inside mapped RAM; `copy` allows them to overlap.
-        unsafe { core::ptr::copy(self.pointer().add(offset), to.pointer().add(to_offset), len) }
+        // SAFETY: both ranges are inside mapped RAM, in different frames.
+        unsafe { copy(self.pointer().add(offset), to.pointer().add(to_offset), len) }
+    }
+
+    #[cold]
+    fn move_within(self, offset: usize, to_offset: usize, len: usize) {
+        // SAFETY: both ranges are inside mapped RAM (`copy_to`); they may overlap.
+        unsafe { core::ptr::copy(self.pointer().add(offset), self.pointer().add(to_offset), len) }
     }
 }
 
-/// Bytes that `copy_blocks` moves in a round.
-#[cfg(target_os = "none")]
-const COPY_BLOCK: usize = 256;
+/// Copies bytes between ranges of RAM, at any alignment.
+///
+/// # Safety
+/// As for [`core::ptr::copy_nonoverlapping`], but that others may write there meanwhile: nothing
+/// is read twice.
+#[inline(always)]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    #[cfg(target_os = "none")]
+    // SAFETY: the routine does what the caller vouches for; it clobbers what is named here.
+    unsafe {
+        core::arch::asm!(
+            "bl copy_bytes",
+            inout("x0") to => _,
+            inout("x1") from => _,
+            inout("x2") len => _,
+            out("x3") _,
+            out("x4") _,
+            out("x30") _,
+            options(nostack)
+        )
+    }
+    #[cfg(not(target_os = "none"))]
+    // SAFETY: the caller's.
+    unsafe {
+        core::ptr::copy_nonoverlapping(from, to, len)
+    }
+}
 
 #[cfg(target_os = "none")]
-// The compiler's own copy moves one register at a time, at three times the price.
+// The compiler's own copy moves one register at a time, at three times the price. Few registers are
+// clobbered, so that who copies keeps his own.
 core::arch::global_asm!(
     r#"
     .section .text.blocks, "ax"
-    .global copy_blocks, zero_blocks
-copy_blocks:                            // x0: to, x1: from, x2: bytes
-    .irp offset, 0, 16, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240
-    ldp x3, x4, [x1, #\offset]
-    stp x3, x4, [x0, #\offset]
+    .global zero_blocks
+    .macro copy_pairs count
+    .rept \count
+    ldp x3, x4, [x1], #16
+    stp x3, x4, [x0], #16
     .endr
-    add x0, x0, #256
-    add x1, x1, #256
-    subs x2, x2, #256
-    b.ne copy_blocks
+    .endm
+    .macro copy_pairs_if bit, count
+    tbz x2, #\bit, 0f
+    copy_pairs \count
+0:
+    .endm
+    .macro copy_one_if bit, size, register
+    tbz x2, #\bit, 0f
+    ldr\size \register\()3, [x1], #1 << \bit
+    str\size \register\()3, [x0], #1 << \bit
+0:
+    .endm
+copy_bytes:                             // x0: to, x1: from, x2: bytes; clobbers x3 and x4
+    cmp x2, #16
+    b.lo 3f
+    subs x2, x2, #512
+    b.lo 2f
+1:  copy_pairs 32
+    subs x2, x2, #512
+    b.hs 1b
+2:  copy_pairs_if 8, 16                 // that 512 was subtracted once more leaves these bits
+    copy_pairs_if 7, 8
+    copy_pairs_if 6, 4
+    copy_pairs_if 5, 2
+    copy_pairs_if 4, 1
+3:  copy_one_if 3, , x
+    copy_one_if 2, , w
+    copy_one_if 1, h, w
+    copy_one_if 0, b, w
     ret
 zero_blocks:                            // x0: start, x1: bytes, x2: bytes that DC ZVA zeroes
-    .rept 8
+    .rept 16
     dc zva, x0
     add x0, x0, x2
     .endr
-    subs x1, x1, x2, lsl #3
+    subs x1, x1, x2, lsl #4
     b.hi zero_blocks
     ret
     "#
@@ -199,15 +243,12 @@ zero_blocks:                            // x0: start, x1: bytes, x2: bytes that 
 
 #[cfg(target_os = "none")]
 unsafe extern "C" {
-    /// Zeroes `bytes`, a multiple of eight blocks that is not zero.
+    /// Zeroes `bytes`, a multiple of sixteen blocks that is not zero.
     fn zero_blocks(start: *mut u8, bytes: usize, block: usize);
-    /// Copies `bytes`, a multiple of `COPY_BLOCK` that is not zero, between ranges that do not
-    /// overlap.
-    fn copy_blocks(to: *mut u8, from: *const u8, bytes: usize);
 }
 
-/// Bytes that DC ZVA zeroes at once; `None` if it may not be used, or zeroes more than the eighth
-/// part of a frame (DCZID_EL0, Arm ARM D24.2.35).
+/// Bytes that DC ZVA zeroes at once; `None` if it may not be used, or zeroes more than the
+/// sixteenth part of a frame (DCZID_EL0, Arm ARM D24.2.35).
 #[cfg(target_os = "none")]
 #[inline]
 fn zeroing_block() -> Option<usize> {
@@ -215,7 +256,7 @@ fn zeroing_block() -> Option<usize> {
     const WORDS_LOG2: u64 = 0xF;
     let identification = super::registers::read_register!("dczid_el0");
     let block = 4 << (identification & WORDS_LOG2);
-    (identification & PROHIBITED == 0 && 8 * block <= PAGE_SIZE).then_some(block)
+    (identification & PROHIBITED == 0 && 16 * block <= PAGE_SIZE).then_some(block)
 }
 
 /// Whether an offset below the frame's size is aligned for a `T` that ends in the same frame. One

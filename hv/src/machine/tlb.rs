@@ -8,6 +8,7 @@ use crate::types::Ipa;
 
 /// Forgets what was translated from one IPA page of a domain, and whatever stage-1 translations
 /// rest on it.
+#[inline(always)]
 pub fn flush_ipa(vttbr: u64, ipa: Ipa) {
     with_vttbr(vttbr, || {
         invalidate_ipa(ipa);
@@ -52,6 +53,7 @@ mod target {
     }
 
     /// Does something with a domain's VTTBR in the CPU, between barriers.
+    #[inline(always)]
     pub(super) fn with_vttbr(vttbr: u64, operation: impl FnOnce()) {
         let current = read_register!("vttbr_el2");
         if current != vttbr {

@@ -54,6 +54,7 @@ impl Account {
     }
 
     /// The list of its frames of a kind; all kinds of overhead share one.
+    #[inline(always)]
     pub(super) fn list(&mut self, kind: Kind) -> &mut Index {
         match kind {
             Kind::Ram => &mut self.ram,
@@ -63,6 +64,7 @@ impl Account {
     }
 
     /// Charges frames, if they fit in the budget.
+    #[inline(always)]
     pub(super) fn charge(&mut self, kind: Kind, count: u64) -> Result<(), OutOfFrames> {
         let (used, limit) = match kind {
             Kind::Ram => (&mut self.frames, self.max_frames),
@@ -77,6 +79,7 @@ impl Account {
     }
 
     /// Takes back what was charged.
+    #[inline(always)]
     pub(super) fn refund(&mut self, kind: Kind, count: u64) {
         let used = match kind {
             Kind::Ram | Kind::Orphan => &mut self.frames,

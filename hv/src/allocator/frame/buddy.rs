@@ -21,8 +21,21 @@ impl Buddy {
     }
 
     /// Takes a block of `2^order` frames, splitting a larger one if need be.
+    #[inline(always)]
     pub(super) fn take(&mut self, table: &mut Table, order: u8) -> Option<Index> {
-        let heads = self.heads.iter().zip(0u8..).skip(usize::from(order));
+        match self.heads[usize::from(order)].some() {
+            Some(block) => {
+                self.remove(table, block, order);
+                Some(block)
+            }
+            None => self.split(table, order),
+        }
+    }
+
+    /// Makes a block of `2^order` frames from a larger one.
+    #[inline(never)]
+    fn split(&mut self, table: &mut Table, order: u8) -> Option<Index> {
+        let heads = self.heads.iter().zip(0u8..).skip(usize::from(order) + 1);
         let (block, found) =
             heads.filter_map(|(head, found)| head.some().map(|block| (block, found))).next()?;
         self.remove(table, block, found);
@@ -33,19 +46,26 @@ impl Buddy {
     }
 
     /// Returns a block, merging it with every free buddy.
-    #[inline]
-    pub(super) fn give(&mut self, table: &mut Table, mut block: Index, mut order: u8) {
-        while order < MAX_ORDER {
-            let buddy = block.buddy(order);
-            let whole = table.get(buddy).is_some_and(|e| e.kind == Kind::Free && e.order == order);
-            if !whole {
-                break;
-            }
+    #[inline(always)]
+    pub(super) fn give(&mut self, table: &mut Table, block: Index, order: u8) {
+        match free_buddy(table, block, order) {
+            Some(buddy) => self.merge(table, block, buddy, order),
+            None => self.insert(table, block, order),
+        }
+    }
+
+    /// Returns a block whose buddy is free.
+    #[inline(never)]
+    fn merge(&mut self, table: &mut Table, mut block: Index, buddy: Index, mut order: u8) {
+        let mut next = Some(buddy);
+        while let Some(buddy) = next {
             self.remove(table, buddy, order);
             // The upper half ends inside the merged block.
-            table[Index(block.0.max(buddy.0))].kind = Kind::FreeInside;
+            let inside = Entry { kind: Kind::FreeInside, ..Entry::ABSENT };
+            table[Index(block.0.max(buddy.0))] = inside;
             block = Index(block.0.min(buddy.0));
             order += 1;
+            next = free_buddy(table, block, order);
         }
         self.insert(table, block, order);
     }
@@ -55,14 +75,24 @@ impl Buddy {
         self.remove(table, block, MAX_ORDER);
     }
 
+    #[inline(always)]
     fn insert(&mut self, table: &mut Table, block: Index, order: u8) {
-        table[block] = Entry { kind: Kind::Free, order, ..Entry::ABSENT };
-        table.push(&mut self.heads[usize::from(order)], block);
+        let entry = Entry { kind: Kind::Free, order, ..Entry::ABSENT };
+        table.push(&mut self.heads[usize::from(order)], block, entry);
         self.free += 1 << order;
     }
 
+    #[inline(always)]
     fn remove(&mut self, table: &mut Table, block: Index, order: u8) {
         table.unlink(&mut self.heads[usize::from(order)], block);
         self.free -= 1 << order;
     }
+}
+
+/// The other half of the block that this block is half of, if it is free as a whole.
+#[inline(always)]
+fn free_buddy(table: &Table, block: Index, order: u8) -> Option<Index> {
+    let buddy = block.buddy(order);
+    let entry = table.get(buddy).filter(|_| order < MAX_ORDER)?;
+    (entry.kind == Kind::Free && entry.order == order).then_some(buddy)
 }

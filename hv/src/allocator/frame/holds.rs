@@ -10,7 +10,7 @@ use crate::types::Mfn;
 
 impl FramePool {
     /// The frame, if a domain may see it: RAM, or a page shared with the monitor.
-    #[inline]
+    #[inline(always)]
     pub fn ram(&self, mfn: Mfn) -> Option<RamFrame> {
         let index = self.index(mfn)?;
         matches!(self.table[index].kind, Kind::Ram | Kind::Orphan | Kind::Shared)
@@ -35,7 +35,7 @@ impl FramePool {
     }
 
     /// Adds a hold to a frame that has one.
-    #[inline]
+    #[inline(always)]
     pub fn retain(&mut self, frame: RamFrame) {
         let Some(index) = self.index(frame.mfn()) else { return };
         let entry = &mut self.table[index];
@@ -45,35 +45,46 @@ impl FramePool {
         entry.holds = entry.holds.saturating_add(1);
     }
 
-    /// Drops a hold. After the last, the frame is free.
+    /// Drops a hold and returns how many are left. After the last, the frame is free.
     #[inline(always)]
-    pub fn release(&mut self, frame: RamFrame) {
-        let Some(index) = self.index(frame.mfn()) else { return };
+    pub fn release(&mut self, frame: RamFrame) -> u32 {
+        let Some(index) = self.index(frame.mfn()) else { return 0 };
         let entry = &mut self.table[index];
         debug_assert!(entry.holds > 0, "a free frame is released");
         match entry.holds {
-            0 => {}
-            1 => self.reclaim(index),
-            _ => entry.holds -= 1,
+            0 => 0,
+            1 => {
+                self.reclaim(index);
+                0
+            }
+            holds => {
+                entry.holds = holds - 1;
+                holds - 1
+            }
         }
     }
 
-    /// Drops the owner's hold on a frame of its RAM. If others hold it, it stays charged to the
-    /// owner until they release it.
-    #[inline]
-    pub fn surrender(&mut self, frame: RamFrame) {
-        let Some(index) = self.index(frame.mfn()) else { return };
+    /// Drops the owner's hold on a frame of its RAM; nothing happens if that is no domain's RAM. If
+    /// others hold it, it stays charged to the owner until they release it.
+    #[inline(always)]
+    pub fn surrender(&mut self, mfn: Mfn) {
+        let Some(index) = self.index(mfn) else { return };
         let Entry { owner, kind, holds, .. } = self.table[index];
-        if kind != Kind::Ram {
-            return;
+        match (kind, holds) {
+            (Kind::Ram, 1) => self.give_back(index, owner, Kind::Ram),
+            (Kind::Ram, _) => self.orphan(index),
+            _ => {}
         }
-        if holds > 1 {
-            let account = &mut self.accounts[slot(owner)];
-            self.table.unlink(account.list(kind), index);
-            self.table.push(account.list(Kind::Orphan), index);
-            self.table[index].kind = Kind::Orphan;
-        }
-        self.release(frame);
+    }
+
+    /// Takes a frame of RAM that others hold out of its owner's RAM.
+    #[inline(never)]
+    fn orphan(&mut self, index: Index) {
+        let entry = self.table[index];
+        let account = &mut self.accounts[slot(entry.owner)];
+        self.table.unlink(account.list(Kind::Ram), index);
+        let orphan = Entry { kind: Kind::Orphan, holds: entry.holds.saturating_sub(1), ..entry };
+        self.table.push(account.list(Kind::Orphan), index, orphan);
     }
 
     /// Drops the last hold on each frame of a block allocated at once.
@@ -88,7 +99,7 @@ impl FramePool {
     pub(in crate::allocator) fn surrender_some(&mut self, domain: DomId, limit: usize) -> usize {
         for count in 0..limit {
             let Some(index) = self.account_mut(domain).list(Kind::Ram).some() else { return count };
-            self.surrender(self.frame(index));
+            self.surrender(self.frame(index).mfn());
         }
         limit
     }
@@ -104,7 +115,11 @@ impl FramePool {
     #[inline(never)]
     fn reclaim(&mut self, index: Index) {
         let Entry { owner, kind, .. } = self.table[index];
-        self.table[index].holds = 0;
+        self.give_back(index, owner, kind);
+    }
+
+    #[inline(always)]
+    fn give_back(&mut self, index: Index, owner: DomId, kind: Kind) {
         let account = &mut self.accounts[slot(owner)];
         account.refund(kind, 1);
         self.table.unlink(account.list(kind), index);

@@ -85,11 +85,13 @@ impl FramePool {
     }
 
     /// Takes the ranges, which must not overlap, into an empty pool: in place, for it is too large
-    /// for a stack. The frame table is taken from the largest; `None` if there is no RAM or too
-    /// little.
+    /// for a stack. The frame table is taken from the largest; `None` if there is no RAM, too
+    /// little, or some beyond 2^44 bytes.
     pub fn fill(&mut self, ranges: &mut [RamRange]) -> Option<()> {
         let first = ranges.iter().map(|range| range.mfns().start).min()?;
         let end = ranges.iter().map(|range| range.mfns().end).max()?;
+        // Some records keep a frame's number in 32 bits.
+        u32::try_from(end).ok()?;
         self.base = first & !((1 << MAX_ORDER) - 1);
         let len = usize::try_from(u32::try_from(end.checked_sub(self.base)?).ok()?).ok()?;
         let largest =
@@ -187,12 +189,24 @@ impl FramePool {
 
     /// Gives `2^order` zeroed frames, contiguous and aligned to their size, to `owner`: the first
     /// of them is returned. Each gets its first hold.
+    #[inline]
     pub fn allocate(
         &mut self,
         owner: DomId,
         kind: Kind,
         order: u8,
     ) -> Result<RamFrame, OutOfFrames> {
+        // Guests give single pages back and take them again; larger blocks are for building.
+        if order == 0 { self.take(owner, kind, 0) } else { self.take_block(owner, kind, order) }
+    }
+
+    #[inline(never)]
+    fn take_block(&mut self, owner: DomId, kind: Kind, order: u8) -> Result<RamFrame, OutOfFrames> {
+        self.take(owner, kind, order)
+    }
+
+    #[inline(always)]
+    fn take(&mut self, owner: DomId, kind: Kind, order: u8) -> Result<RamFrame, OutOfFrames> {
         let count = 1 << order;
         self.account_mut(owner).charge(kind, u64::from(count))?;
         let Some(block) = self.buddy.take(&mut self.table, order) else {
@@ -259,19 +273,22 @@ impl FramePool {
     }
 
     /// Makes a frame that was just taken from the free lists `owner`'s.
+    #[inline(always)]
     fn own(&mut self, index: Index, owner: DomId, kind: Kind) {
-        self.table[index] = Entry { owner, kind, holds: 1, ..Entry::ABSENT };
         let account = &mut self.accounts[super::slot(owner)];
-        self.table.push(account.list(kind), index);
+        let entry = Entry { owner, kind, holds: 1, ..Entry::ABSENT };
+        self.table.push(account.list(kind), index, entry);
     }
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, mfn: Mfn) -> Option<Index> {
-        let offset = u32::try_from(mfn.0.checked_sub(self.base)?).ok()?;
-        ((offset as usize) < self.table.0.len()).then_some(Index(offset))
+        // Of a frame below the first it is a huge number.
+        let offset = mfn.0.wrapping_sub(self.base);
+        // The table has fewer than 2^32 entries (`fill`).
+        (offset < self.table.0.len() as u64).then_some(Index(offset as u32))
     }
 
-    #[inline]
+    #[inline(always)]
     fn frame(&self, index: Index) -> RamFrame {
         debug_assert!(self.table[index].kind != Kind::Absent);
         let mfn = Mfn(self.base.wrapping_add(u64::from(index.0)));

@@ -59,6 +59,7 @@ impl Index {
     pub(super) const NONE: Index = Index(u32::MAX);
 
     /// The index, unless it is the end of a list.
+    #[inline(always)]
     pub(super) fn some(self) -> Option<Index> {
         (self != Index::NONE).then_some(self)
     }
@@ -98,17 +99,18 @@ impl Table {
         self.0.get(index.0 as usize)
     }
 
-    /// Puts an entry at the head of a list.
-    pub(super) fn push(&mut self, head: &mut Index, index: Index) {
+    /// Makes `entry` the one at `index`, at the head of a list.
+    #[inline(always)]
+    pub(super) fn push(&mut self, head: &mut Index, index: Index, entry: Entry) {
         let next = core::mem::replace(head, index);
-        self[index].previous = Index::NONE;
-        self[index].next = next;
+        self[index] = Entry { previous: Index::NONE, next, ..entry };
         if let Some(next) = next.some() {
             self[next].previous = index;
         }
     }
 
     /// Takes an entry out of the list that starts at `head`.
+    #[inline(always)]
     pub(super) fn unlink(&mut self, head: &mut Index, index: Index) {
         let Entry { previous, next, .. } = self[index];
         match previous.some() {

@@ -122,7 +122,7 @@ impl Model {
                 if let Some(mfn) = self.pick(pick, |known| known.kind == Kind::Ram) {
                     let known = self.known.get_mut(&mfn).unwrap();
                     known.kind = Kind::Orphan;
-                    self.pool.surrender(known.frame);
+                    self.pool.surrender(known.frame.mfn());
                     self.drop_hold(mfn);
                 }
             }
@@ -240,7 +240,7 @@ fn an_orphan_stays_charged_and_keeps_the_slot() {
     assert!(pool.open_account(DomId(1), 10));
     let frame = pool.allocate(DomId(1), Kind::Ram, 0).unwrap();
     pool.retain(frame);
-    pool.surrender(frame);
+    pool.surrender(frame.mfn());
     pool.close_account(DomId(1));
     assert_eq!(pool.account(DomId(1)).frames, 1);
     let next = DomId(1 + MAX_DOMAINS as u16);

@@ -20,7 +20,8 @@ pub struct Mapped {
 }
 
 impl Monitor {
-    /// Maps a frame that another domain grants to `caller`.
+    /// Maps a frame that another domain grants to `caller`. No other page of the caller's moves.
+    #[inline(always)]
     pub fn grant_map(&mut self, caller: DomId, request: &MapGrantRef) -> Result<Mapped, Status> {
         let access = requested_access(request.flags)?;
         let domains = self.domains.pair_mut(caller, request.dom).ok_or(Status::BadDomain)?;
@@ -30,7 +31,7 @@ impl Monitor {
         }
         let pool = &mut self.frames;
         let gfn = Gfn::containing(request.host_addr);
-        let mapping = Mapping::new(granter.id, request.reference, access, gfn);
+        let mapping = Mapping::new(request.dom, request.reference, access, gfn);
         let mapping = mapping.ok_or(Status::GeneralError)?;
         mapper.grants.maptrack.reserve(pool, caller).or(Err(Status::NoDeviceSpace))?;
         let frame = pins::pin(
@@ -51,9 +52,10 @@ impl Monitor {
         Ok(Mapped { handle, mfn: frame.mfn() })
     }
 
-    /// Ends a mapping of `caller`.
-    pub fn grant_unmap(&mut self, caller: DomId, request: &UnmapGrantRef) -> Result<(), Status> {
-        let mapper = self.domains.get(caller).ok_or(Status::BadDomain)?;
+    /// Ends a mapping of `caller` and returns which frame it was of.
+    #[inline(always)]
+    pub fn grant_unmap(&mut self, caller: DomId, request: &UnmapGrantRef) -> Result<Mfn, Status> {
+        let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
         let mapping = mapper.grants.maptrack.get(request.handle).ok_or(Status::BadHandle)?;
         if Gfn::containing(request.host_addr) != mapping.gfn() {
             return Err(Status::GeneralError);
@@ -70,7 +72,7 @@ impl Monitor {
     /// Removes the leaf first: when the granter sees that the entry is free, and when the frame
     /// may become somebody else's, nobody can reach it this way any more.
     #[inline(always)]
-    fn end_mapping(&mut self, caller: DomId, handle: u32, mapping: Mapping) -> Result<(), Status> {
+    fn end_mapping(&mut self, caller: DomId, handle: u32, mapping: Mapping) -> Result<Mfn, Status> {
         let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
         let leaf = mapper.stage2.unmap(&mut self.frames, mapping.gfn());
         mapper.grants.maptrack.remove(&mut self.frames, handle);
@@ -83,7 +85,7 @@ impl Monitor {
         if let Some(frame) = self.frames.ram(leaf.mfn) {
             self.frames.release(frame);
         }
-        Ok(())
+        Ok(leaf.mfn)
     }
 
     /// Ends a bounded number of a dying domain's mappings, and when there are none left gives its

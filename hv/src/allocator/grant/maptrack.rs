@@ -39,19 +39,38 @@ impl Mapping {
     }
 }
 
+/// What a handle leads to.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(16))]
-enum Place {
-    /// The next free one, or `Maptrack::NONE`.
-    Free(u32),
-    Used(Mapping),
+struct Place {
+    /// The mapping; meaningless if the place is free.
+    mapping: Mapping,
+    /// The next free place, `Maptrack::NONE`, or `Maptrack::USED` if this one is not free.
+    next: u32,
+}
+
+impl Place {
+    const fn free(next: u32) -> Place {
+        let mapping = Mapping {
+            granter: DomId::INVALID,
+            access: Access::Read,
+            reference: GrantRef(0),
+            gfn: 0,
+        };
+        Place { mapping, next }
+    }
+
+    #[inline(always)]
+    const fn is_used(&self) -> bool {
+        self.next == Maptrack::USED
+    }
 }
 
 /// A chunk whose places, which count from `first`, are all free.
 fn free_places(first: u32) -> [Place; CHUNK as usize] {
-    let mut places = [Place::Free(Maptrack::NONE); CHUNK as usize];
+    let mut places = [Place::free(Maptrack::NONE); CHUNK as usize];
     for (place, next) in places.iter_mut().zip(first + 1..first + CHUNK) {
-        *place = Place::Free(next);
+        *place = Place::free(next);
     }
     places
 }
@@ -69,11 +88,14 @@ pub(super) struct Maptrack {
 impl Maptrack {
     /// No handle.
     const NONE: u32 = u32::MAX;
+    /// No handle either.
+    const USED: u32 = u32::MAX - 1;
 
     pub(super) const fn new() -> Self {
         Maptrack { chunks: Vec::new(), free: Self::NONE, used: 0 }
     }
 
+    #[inline(always)]
     fn place_mut(&mut self, handle: u32) -> Option<&mut Place> {
         let chunk = self.chunks.get_mut((handle / CHUNK) as usize)?;
         chunk.get_mut((handle % CHUNK) as usize)
@@ -106,35 +128,35 @@ impl Maptrack {
     pub(super) fn insert(&mut self, mapping: Mapping) -> Option<u32> {
         let handle = self.free;
         let place = self.place_mut(handle)?;
-        let Place::Free(next) = *place else { return None };
-        *place = Place::Used(mapping);
+        if place.is_used() {
+            return None;
+        }
+        let next = core::mem::replace(&mut place.next, Self::USED);
+        place.mapping = mapping;
         self.free = next;
         self.used += 1;
         Some(handle)
     }
 
     /// The mapping with this handle.
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, handle: u32) -> Option<Mapping> {
         let chunk = self.chunks.get((handle / CHUNK) as usize)?;
-        match chunk.get((handle % CHUNK) as usize)? {
-            Place::Used(mapping) => Some(*mapping),
-            Place::Free(_) => None,
-        }
+        let place = chunk.get((handle % CHUNK) as usize)?;
+        place.is_used().then_some(place.mapping)
     }
 
     /// Forgets a mapping. With the last one go all chunks but the first: a list that is hardly
     /// used would grow and shrink all the time without it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, pool: &mut FramePool, handle: u32) {
         let next = self.free;
-        if let Some(place @ Place::Used(_)) = self.place_mut(handle) {
-            *place = Place::Free(next);
-            self.free = handle;
-            self.used -= 1;
-            if self.used == 0 && self.chunks.len() > 1 {
-                self.shrink(pool);
-            }
+        let Some(place) = self.place_mut(handle).filter(|place| place.is_used()) else { return };
+        place.next = next;
+        self.free = handle;
+        self.used -= 1;
+        if self.used == 0 && self.chunks.len() > 1 {
+            self.shrink(pool);
         }
     }
 

@@ -166,7 +166,7 @@ impl GrantTable {
         Some((SharedEntry::new(frame.shared, index), frame.pins.get(index)?))
     }
 
-    #[inline]
+    #[inline(always)]
     fn entry_mut(&mut self, reference: GrantRef) -> Option<(SharedEntry, &mut Pins)> {
         let frame = self.frames.get_mut((reference.0 / ENTRIES_PER_FRAME) as usize)?;
         let index = (reference.0 % ENTRIES_PER_FRAME) as usize;

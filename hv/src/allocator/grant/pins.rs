@@ -1,31 +1,34 @@
 //! What the monitor knows of a granter's entry while others map it.
 
-use abi::grant::{EntryFlags, Status};
+use abi::grant::{Entry, EntryFlags, Status};
 use abi::{DomId, GrantRef};
 
+use super::entry::SharedEntry;
 use super::{Access, GrantTable, own_ram};
 use crate::allocator::frame::FramePool;
 use crate::allocator::stage2::Stage2;
 use crate::machine::memory::RamFrame;
 use crate::types::Mfn;
 
-/// Who maps an entry's frame, and how often.
+/// Who maps an entry's frame, and how often. As large as the entry: the pins of a frame of the
+/// table take one frame.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
 pub(super) struct Pins {
-    /// The frame; meaningless without pins.
-    frame: Mfn,
+    /// The frame's number; meaningless without pins. Those of RAM have 32 bits (`FramePool::fill`).
+    frame: u32,
     grantee: DomId,
-    /// Mappings.
-    count: u16,
+    /// Mappings: at most 255. Xen counts to 128 for each kind.
+    count: u8,
     /// Those among them that may write.
-    writers: u16,
+    writers: u8,
 }
 
-const _: () = assert!(size_of::<Pins>() == 16);
+const _: () = assert!(size_of::<Pins>() == size_of::<Entry>());
 
 impl Default for Pins {
     fn default() -> Self {
-        Pins { frame: Mfn(0), grantee: DomId::INVALID, count: 0, writers: 0 }
+        Pins { frame: 0, grantee: DomId::INVALID, count: 0, writers: 0 }
     }
 }
 
@@ -36,17 +39,17 @@ impl Pins {
     }
 
     /// The frame, if there is one pinned. Another grantee than the first is refused.
-    #[inline]
+    #[inline(always)]
     pub(super) fn frame_for(&self, grantee: DomId) -> Result<Option<Mfn>, Status> {
         match self.count {
             0 => Ok(None),
-            _ if self.grantee == grantee => Ok(Some(self.frame)),
+            _ if self.grantee == grantee => Ok(Some(Mfn(u64::from(self.frame)))),
             _ => Err(Status::GeneralError),
         }
     }
 
     /// The marks that these pins keep set in the entry.
-    #[inline]
+    #[inline(always)]
     pub(super) fn marks(&self) -> EntryFlags {
         let mut marks = EntryFlags::empty();
         marks.set(EntryFlags::READING, self.count > 0);
@@ -54,20 +57,23 @@ impl Pins {
         marks
     }
 
-    fn add(&mut self, access: Access) -> Result<(), Status> {
-        self.count = self.count.checked_add(1).ok_or(Status::GeneralError)?;
-        self.writers += u16::from(access == Access::Write);
-        Ok(())
+    /// The pins and one more.
+    #[inline(always)]
+    fn with(self, access: Access) -> Result<Pins, Status> {
+        let count = self.count.checked_add(1).ok_or(Status::GeneralError)?;
+        Ok(Pins { count, writers: self.writers + u8::from(access == Access::Write), ..self })
     }
 
+    #[inline(always)]
     fn remove(&mut self, access: Access) {
         self.count = self.count.saturating_sub(1);
-        self.writers = self.writers.saturating_sub(u16::from(access == Access::Write));
+        self.writers = self.writers.saturating_sub(u8::from(access == Access::Write));
     }
 }
 
 /// Pins one more mapping by `grantee` of what `reference` grants, and returns the frame, which is
 /// in the granter's `space`.
+#[inline(always)]
 pub(super) fn pin(
     granter: &mut GrantTable,
     space: &Stage2,
@@ -76,35 +82,40 @@ pub(super) fn pin(
     grantee: DomId,
     access: Access,
 ) -> Result<RamFrame, Status> {
-    let (entry, pins) = granter.entry(reference).ok_or(Status::BadGrantRef)?;
-    let mut pins = *pins;
-    let pinned = pins.frame_for(grantee)?;
-    let held = pins.marks();
-    pins.add(access)?;
-    let frame = match pinned {
-        Some(mfn) if held.contains(access.flags()) => pool.ram(mfn).ok_or(Status::BadPage)?,
-        Some(mfn) => {
-            entry.claim(grantee, access)?;
-            pool.ram(mfn).ok_or(Status::BadPage)?
-        }
+    let (entry, pins) = granter.entry_mut(reference).ok_or(Status::BadGrantRef)?;
+    let frame = match pins.frame_for(grantee)? {
+        Some(mfn) => pin_again(entry, *pins, pool, mfn, access)?,
         None => {
             let gfn = entry.claim(grantee, access)?;
             own_ram(space, gfn).inspect_err(|_| entry.release(access.flags()))?
         }
     };
-    granter.store(reference, Pins { frame: frame.mfn(), grantee, ..pins });
+    let pinned = pins.with(access)?;
+    *pins = Pins { frame: frame.mfn().0 as u32, grantee, ..pinned };
     granter.pinned += 1;
     Ok(frame)
 }
 
-impl GrantTable {
-    fn store(&mut self, reference: GrantRef, pins: Pins) {
-        if let Some((_, stored)) = self.entry_mut(reference) {
-            *stored = pins;
-        }
+/// The frame of an entry that is pinned already. A first writer must be allowed to write.
+#[inline(never)]
+fn pin_again(
+    entry: SharedEntry,
+    pins: Pins,
+    pool: &FramePool,
+    mfn: Mfn,
+    access: Access,
+) -> Result<RamFrame, Status> {
+    let frame = pool.ram(mfn).ok_or(Status::BadPage)?;
+    pins.with(access)?;
+    if !pins.marks().contains(access.flags()) {
+        entry.claim(pins.grantee, access)?;
     }
+    Ok(frame)
+}
 
+impl GrantTable {
     /// Undoes one [`pin`]. Nothing happens if the table is gone: its owner is dying.
+    #[inline(always)]
     pub(super) fn unpin(&mut self, reference: GrantRef, access: Access) {
         let Some((entry, pins)) = self.entry_mut(reference) else { return };
         let before = pins.marks();

@@ -73,6 +73,7 @@ impl Monitor {
 impl Physmap<'_> {
     /// Gives the domain `2^order` frames of RAM at `gfn`. A domain that is mapped one to one gets
     /// back its own frames of that number.
+    #[inline]
     pub fn populate(&mut self, gfn: Gfn, order: u8) -> Result<(), Errno> {
         if order > MAX_ORDER {
             return Err(Errno::EINVAL);
@@ -81,13 +82,19 @@ impl Physmap<'_> {
             return self.for_each_page(gfn, order, Self::populate_direct);
         }
         let id = self.domain.id;
-        let frame = self.frames.allocate(id, Kind::Ram, order).or_else(|_| {
-            // What is given up for it may make room for it.
-            self.clear(gfn, order)?;
-            self.frames.allocate(id, Kind::Ram, order).map_err(Errno::from)
-        })?;
+        let frame = match self.frames.allocate(id, Kind::Ram, order) {
+            Ok(frame) => frame,
+            Err(_) => self.allocate_in_place(gfn, order)?,
+        };
         self.map_over(gfn, frame, order, LeafKind::Ram)
             .inspect_err(|_| self.frames.release_block(frame, order))
+    }
+
+    /// What is given up for an allocation may make room for it.
+    #[cold]
+    fn allocate_in_place(&mut self, gfn: Gfn, order: u8) -> Result<RamFrame, Errno> {
+        self.clear(gfn, order)?;
+        Ok(self.frames.allocate(self.domain.id, Kind::Ram, order)?)
     }
 
     fn populate_direct(&mut self, gfn: Gfn) -> Result<(), Errno> {
@@ -136,18 +143,23 @@ impl Physmap<'_> {
 
     /// Takes back `2^order` frames of RAM at `gfn`. Stops with `EINVAL` at the first page that is
     /// not the domain's RAM.
+    #[inline]
     pub fn decrease(&mut self, gfn: Gfn, order: u8) -> Result<(), Errno> {
-        if order > MAX_ORDER {
-            return Err(Errno::EINVAL);
+        match order {
+            0 => self.decrease_page(gfn),
+            1..=MAX_ORDER => self.for_each_page(gfn, order, Self::decrease_page),
+            _ => Err(Errno::EINVAL),
         }
-        self.for_each_page(gfn, order, |space, gfn| {
-            let leaf = space.domain.stage2.unmap_if(space.frames, gfn, |kind| match kind {
-                LeafKind::Ram => Ok(()),
-                _ => Err(Errno::EINVAL),
-            })?;
-            space.give_up(leaf.ok_or(Errno::EINVAL)?);
-            Ok(())
-        })
+    }
+
+    #[inline(always)]
+    fn decrease_page(&mut self, gfn: Gfn) -> Result<(), Errno> {
+        let leaf = self.domain.stage2.unmap_if(self.frames, gfn, |kind| match kind {
+            LeafKind::Ram => Ok(()),
+            _ => Err(Errno::EINVAL),
+        })?;
+        self.give_up(leaf.ok_or(Errno::EINVAL)?);
+        Ok(())
     }
 
     /// Removes a page, whatever it is. `ENOENT` if there is none, `EBUSY` if it is a grant that
@@ -165,11 +177,14 @@ impl Physmap<'_> {
     /// Drops the hold that a leaf had, which is no more.
     #[inline(always)]
     fn give_up(&mut self, leaf: Leaf) {
-        let Some(frame) = self.frames.ram(leaf.mfn) else { return };
         match leaf.kind {
             LeafKind::Ram if self.domain.direct_mapped => {}
-            LeafKind::Ram => self.frames.surrender(frame),
-            _ => self.frames.release(frame),
+            LeafKind::Ram => self.frames.surrender(leaf.mfn),
+            _ => {
+                if let Some(frame) = self.frames.ram(leaf.mfn) {
+                    self.frames.release(frame);
+                }
+            }
         }
     }
 
@@ -225,7 +240,7 @@ impl Physmap<'_> {
         })
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn for_each_page(
         &mut self,
         gfn: Gfn,

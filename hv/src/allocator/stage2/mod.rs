@@ -71,27 +71,11 @@ fn fill(pool: &mut FramePool, slot: Slot, descriptor: Descriptor) {
     slot.store(descriptor);
 }
 
-/// Empties a slot that is in use.
+/// Empties a slot that is in use. Returns whether its table has no other that is.
 #[inline(always)]
-fn clear(pool: &mut FramePool, slot: Slot) {
+fn clear(pool: &mut FramePool, slot: Slot) -> bool {
     slot.store(Descriptor::INVALID);
-    pool.release(slot.table);
-}
-
-/// Whether no slot of a table is in use.
-#[inline]
-fn is_empty(pool: &FramePool, table: RamFrame) -> bool {
-    pool.holds(table.mfn()) == 1
-}
-
-/// Gives back a table at level 3 that has been unlinked, and the one above if it was the last
-/// there.
-#[inline(never)]
-fn free_empty(pool: &mut FramePool, level3: RamFrame, level2: RamFrame) {
-    if is_empty(pool, level2) {
-        pool.release(level2);
-    }
-    pool.release(level3);
+    pool.release(slot.table) == 1
 }
 
 /// A guest-physical space.
@@ -99,8 +83,10 @@ fn free_empty(pool: &mut FramePool, level3: RamFrame, level2: RamFrame) {
 pub struct Stage2 {
     /// The two tables at level 1.
     roots: [RamFrame; 1 << ROOT_ORDER],
+    vttbr: u64,
     owner: DomId,
-    highest: Option<Gfn>,
+    /// The first guest frame that nothing was ever mapped at, nor beyond.
+    end: Gfn,
     /// Descriptors at level 1 that `dismantle` is done with.
     dismantled: usize,
 }
@@ -108,21 +94,22 @@ pub struct Stage2 {
 impl Stage2 {
     /// An empty space. Its tables are charged to `owner`.
     pub fn new(pool: &mut FramePool, owner: DomId) -> Result<Stage2, OutOfFrames> {
-        let roots = pool.allocate_pair(owner, Kind::Private)?.into();
-        Ok(Stage2 { roots, owner, highest: None, dismantled: 0 })
+        const { assert!(super::MAX_DOMAINS <= 256, "a VMID may have 8 bits only") };
+        let (first, second) = pool.allocate_pair(owner, Kind::Private)?;
+        let vttbr = first.mfn().address() | (super::slot(owner) as u64) << 48;
+        Ok(Stage2 { roots: [first, second], vttbr, owner, end: Gfn(0), dismantled: 0 })
     }
 
     /// The value of VTTBR_EL2: the tables' address and the VMID, which is the domain's slot:
     /// one of 256, as many as every CPU has.
+    #[inline(always)]
     pub fn vttbr(&self) -> u64 {
-        const { assert!(super::MAX_DOMAINS <= 256, "a VMID may have 8 bits only") };
-        let vmid = super::slot(self.owner) as u64;
-        self.roots[0].mfn().address() | (vmid << 48)
+        self.vttbr
     }
 
     /// The highest guest frame that was ever mapped.
     pub fn highest(&self) -> Option<Gfn> {
-        self.highest
+        self.end.0.checked_sub(1).map(Gfn)
     }
 
     /// What is mapped at a guest frame.
@@ -173,7 +160,7 @@ impl Stage2 {
         }
         fill(pool, slot, Descriptor::leaf(leaf, Size::Page));
         publish_tables();
-        self.highest = self.highest.max(Some(gfn));
+        self.end = self.end.max(Gfn(gfn.0 + 1));
         Some(())
     }
 
@@ -195,7 +182,7 @@ impl Stage2 {
             self.map_pages(pool, gfn, mfn, frames, kind)?;
         }
         publish_tables();
-        self.highest = self.highest.max(Some(last));
+        self.end = self.end.max(Gfn(last.0 + 1));
         Ok(())
     }
 
@@ -294,18 +281,24 @@ impl Stage2 {
     /// Empties the slot of a page, and with it the tables above that become empty.
     #[inline(always)]
     fn clear_page(&self, pool: &mut FramePool, above: [Slot; 2], level3: RamFrame, gfn: Gfn) {
-        let [level1, level2] = above;
-        clear(pool, level3_slot(level3, gfn));
-        let empty = is_empty(pool, level3);
-        if empty {
-            clear(pool, level2);
-            if is_empty(pool, level2.table) {
-                clear(pool, level1);
-            }
+        if clear(pool, level3_slot(level3, gfn)) {
+            return self.clear_table(pool, above, level3, gfn);
         }
         self.flush(gfn);
+    }
+
+    /// Unlinks an empty table at level 3, and the one above if that is empty then.
+    #[cold]
+    fn clear_table(&self, pool: &mut FramePool, above: [Slot; 2], level3: RamFrame, gfn: Gfn) {
+        let [level1, level2] = above;
+        let empty = clear(pool, level2);
         if empty {
-            free_empty(pool, level3, level2.table);
+            clear(pool, level1);
+        }
+        self.flush(gfn);
+        pool.release(level3);
+        if empty {
+            pool.release(level2.table);
         }
     }
 

@@ -188,8 +188,7 @@ impl Checked {
             let monitor = &mut self.world.monitor;
             let domain = monitor.domains.get_mut(id).unwrap();
             let leaf = domain.stage2.unmap(&mut monitor.frames, abi::Gfn(gfn)).unwrap().unwrap();
-            let frame = monitor.frames.ram(leaf.mfn).unwrap();
-            monitor.frames.surrender(frame);
+            monitor.frames.surrender(leaf.mfn);
         }
     }
 

@@ -99,7 +99,7 @@ impl World {
 
     pub(super) fn unmap(&mut self, mapper: DomId, handle: u32, gfn: u64) -> Result<(), Status> {
         let request = UnmapGrantRef { host_addr: gfn << 12, handle, ..Default::default() };
-        self.monitor.grant_unmap(mapper, &request)
+        self.monitor.grant_unmap(mapper, &request).map(|_| ())
     }
 
     pub(super) fn destroy(&mut self, id: DomId) {
