@@ -8,6 +8,8 @@
 
 #![expect(unsafe_code, reason = "takes the word of a stage-2 table for what is RAM")]
 
+use core::ptr::NonNull;
+
 use abi::{Errno, PAGE_SIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -29,62 +31,85 @@ pub fn peek<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<T> {
     frame(monitor, va, Access::Read).ok()?.read_aligned(page_offset(va))
 }
 
-/// A structure of the guest that is read once and answered in place. Its frame is found once: that
-/// is good as long as no page of the guest moves.
+/// A structure of the guest that is read once and answered in place. It is found once: that is
+/// good as long as no page of the guest moves.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct Place<T> {
     va: GuestVa,
-    /// `None` if it is not known, or the structure does not lie in one, aligned.
-    frame: Option<RamFrame>,
+    /// Where it is, whole and aligned, in one frame of RAM; `None` if that is not known or not so.
+    found: Option<NonNull<T>>,
 }
 
-impl Place {
+impl<T: FromBytes + IntoBytes> Place<T> {
     /// Reads the structure at `va`.
     #[inline(always)]
-    pub fn find<T: FromBytes + IntoBytes>(
-        monitor: &Monitor,
-        va: GuestVa,
-    ) -> Result<(Place, T), Errno> {
+    pub fn find(monitor: &Monitor, va: GuestVa) -> Result<(Place<T>, T), Errno> {
         // What EL1 may write it may read (Arm ARM D8.4.1), so that one translation serves both.
         if let Ok(frame) = frame(monitor, va, Access::Write)
             && let Some(value) = frame.read_aligned(page_offset(va))
         {
-            return Ok((Place { va, frame: Some(frame) }, value));
+            let found = NonNull::new(frame.pointer().wrapping_add(page_offset(va)).cast());
+            return Ok((Place { va, found }, value));
         }
-        Ok((Place { va, frame: None }, read_scattered(monitor, va)?))
+        Ok((Place { va, found: None }, read_scattered(monitor, va)?))
     }
 
     /// Writes the field at `offset` in the structure.
     #[inline(always)]
-    pub fn write<T: IntoBytes + Immutable + Copy>(
+    pub fn write<F: IntoBytes + Immutable + Copy>(
         self,
         monitor: &Monitor,
         offset: usize,
-        field: &T,
+        field: F,
     ) -> Result<(), Errno> {
-        let Some(frame) = self.frame else { return self.write_scattered(monitor, offset, field) };
-        // The whole structure lies in the frame, aligned.
-        frame.write_aligned(page_offset(self.va) + offset, field);
+        assert!(
+            offset.is_multiple_of(align_of::<F>()) && offset + size_of::<F>() <= size_of::<T>()
+        );
+        assert!(align_of::<F>() <= align_of::<T>());
+        let Some(found) = self.found else { return self.write_scattered(monitor, offset, field) };
+        // SAFETY: the structure lies in RAM, whole and aligned (`found`), hence the field, too.
+        unsafe { found.cast::<u8>().add(offset).cast::<F>().write_volatile(field) };
         Ok(())
     }
 
     #[cold]
     #[inline(never)]
-    fn write_scattered<T: IntoBytes + Immutable + Copy>(
+    fn write_scattered<F: IntoBytes + Immutable + Copy>(
         self,
         monitor: &Monitor,
         offset: usize,
-        field: &T,
+        field: F,
     ) -> Result<(), Errno> {
         let va = self.va.0.checked_add(offset as u64).ok_or(Errno::EFAULT)?;
-        write(monitor, GuestVa(va), field)
+        write(monitor, GuestVa(va), &field)
+    }
+
+    /// The element of an array after this one, if it lies in the same page, and its place.
+    #[inline(always)]
+    pub fn next(self) -> Option<(Place<T>, T)> {
+        let va = GuestVa(self.va.0.wrapping_add(size_of::<T>() as u64));
+        if page_offset(va) == 0 || page_offset(va) > PAGE_SIZE - size_of::<T>() {
+            return None;
+        }
+        // SAFETY: it begins inside the frame in which this one lies, and ends there.
+        let found = unsafe { self.found?.add(1) };
+        // SAFETY: as for `RamFrame::read_aligned`: any bytes are a `T`, and they are copied once.
+        let value = unsafe { found.read_volatile() };
+        Some((Place { va, found: Some(found) }, value))
+    }
+
+    /// The same place when pages may have moved.
+    #[inline(always)]
+    pub fn anew(self) -> Place<T> {
+        Place { found: None, ..self }
     }
 
     /// The same place after a page was unmapped behind which `unmapped` was: if the structure lay
     /// there, it is looked for anew.
     #[inline(always)]
-    pub fn after_unmapping(self, unmapped: Mfn) -> Place {
-        Place { frame: self.frame.filter(|frame| frame.mfn() != unmapped), ..self }
+    pub fn after_unmapping(self, unmapped: Mfn) -> Place<T> {
+        let elsewhere = |found: &NonNull<T>| Mfn::containing(found.addr().get() as u64) != unmapped;
+        Place { found: self.found.filter(elsewhere), ..self }
     }
 }
 

@@ -20,8 +20,10 @@ use crate::types::{GuestVa, Mfn};
 
 /// x0: command, x1: pointer to an array of its structures, x2: their number.
 pub fn grant_table_op(call: &mut Call<'_>) -> Outcome {
+    if call.args[0] == Command::Copy.raw() {
+        return each::<Copy>(call, copy);
+    }
     match Command::from_raw(call.args[0]) {
-        Some(Command::Copy) => each::<Copy>(call, copy),
         Some(Command::MapGrantRef) => each::<MapGrantRef>(call, map),
         Some(Command::UnmapGrantRef) => each::<UnmapGrantRef>(call, unmap),
         Some(command) => control(call, command),
@@ -48,7 +50,7 @@ fn control(call: &mut Call<'_>, command: Command) -> Outcome {
 #[inline(never)]
 fn each<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
-    operation: impl Fn(&mut Call<'_>, &T, Place) -> Result<(), Errno>,
+    operation: impl Fn(&mut Call<'_>, &T, Place<T>) -> Result<(), Errno>,
 ) -> Outcome {
     let [_, array, count, ..] = *call.args;
     let mut address = GuestVa(array);
@@ -58,7 +60,7 @@ fn each<T: FromBytes + IntoBytes>(
         return Errno::EINVAL.into();
     }
     while left > 0 {
-        let done = Place::find::<T>(call.monitor, address)
+        let done = Place::<T>::find(call.monitor, address)
             .and_then(|(place, request)| operation(call, &request, place));
         if let Err(errno) = done {
             return errno.into();
@@ -83,7 +85,7 @@ fn go_on(call: &mut Call<'_>, array: GuestVa, left: u32) -> Outcome {
 /// Runs an operation on the one element that the array must have.
 fn one<T: FromBytes + IntoBytes>(
     call: &mut Call<'_>,
-    operation: impl Fn(&mut Call<'_>, &T, Place) -> Result<(), Errno>,
+    operation: impl Fn(&mut Call<'_>, &T, Place<T>) -> Result<(), Errno>,
 ) -> Outcome {
     if call.args[2] as u32 == 1 { each(call, operation) } else { Errno::EINVAL.into() }
 }
@@ -94,38 +96,50 @@ fn status<T>(result: Result<T, Status>) -> i16 {
 }
 
 #[inline(always)]
-fn map(call: &mut Call<'_>, request: &MapGrantRef, place: Place) -> Result<(), Errno> {
+fn map(call: &mut Call<'_>, request: &MapGrantRef, place: Place<MapGrantRef>) -> Result<(), Errno> {
     let result = call.monitor.grant_map(call.caller.domain, request);
     if let Ok(mapped) = result {
-        place.write(call.monitor, offset_of!(MapGrantRef, handle), &mapped.handle)?;
+        place.write(call.monitor, offset_of!(MapGrantRef, handle), mapped.handle)?;
         let address = mapped.mfn.address();
-        place.write(call.monitor, offset_of!(MapGrantRef, dev_bus_addr), &address)?;
+        place.write(call.monitor, offset_of!(MapGrantRef, dev_bus_addr), address)?;
     }
-    place.write(call.monitor, offset_of!(MapGrantRef, status), &status(result))
+    place.write(call.monitor, offset_of!(MapGrantRef, status), status(result))
 }
 
 #[inline(always)]
-fn unmap(call: &mut Call<'_>, request: &UnmapGrantRef, place: Place) -> Result<(), Errno> {
+fn unmap(
+    call: &mut Call<'_>,
+    request: &UnmapGrantRef,
+    place: Place<UnmapGrantRef>,
+) -> Result<(), Errno> {
     let result = call.monitor.grant_unmap(call.caller.domain, request);
     // The request may lie in the very page that was unmapped.
     let place = result.map_or(place, |unmapped| place.after_unmapping(unmapped));
-    place.write(call.monitor, offset_of!(UnmapGrantRef, status), &status(result))
+    place.write(call.monitor, offset_of!(UnmapGrantRef, status), status(result))
 }
 
 #[inline(always)]
-fn copy(call: &mut Call<'_>, request: &Copy, place: Place) -> Result<(), Errno> {
+fn copy(call: &mut Call<'_>, request: &Copy, place: Place<Copy>) -> Result<(), Errno> {
     let result = call.monitor.grant_copy(call.caller.domain, request);
-    place.write(call.monitor, offset_of!(Copy, status), &status(result))
+    place.write(call.monitor, offset_of!(Copy, status), status(result))
 }
 
-fn swap(call: &mut Call<'_>, request: &SwapGrantRef, place: Place) -> Result<(), Errno> {
+fn swap(
+    call: &mut Call<'_>,
+    request: &SwapGrantRef,
+    place: Place<SwapGrantRef>,
+) -> Result<(), Errno> {
     let result = call.domain()?.grants.swap(request.first, request.second);
-    place.write(call.monitor, offset_of!(SwapGrantRef, status), &status(result))
+    place.write(call.monitor, offset_of!(SwapGrantRef, status), status(result))
 }
 
 /// Grows the table. A guest on arm64 places its frames by `memory_op` and learns nothing from the
 /// list, which says that they are nowhere (`INVALID_GFN`).
-fn setup_table(call: &mut Call<'_>, request: &SetupTable, place: Place) -> Result<(), Errno> {
+fn setup_table(
+    call: &mut Call<'_>,
+    request: &SetupTable,
+    place: Place<SetupTable>,
+) -> Result<(), Errno> {
     let result = resolve(call, request.dom).and_then(|id| {
         let domain = call.monitor.domains.get_mut(id).ok_or(Status::BadDomain)?;
         let grown = domain.grants.grow(&mut call.monitor.frames, id, request.nr_frames);
@@ -137,22 +151,26 @@ fn setup_table(call: &mut Call<'_>, request: &SetupTable, place: Place) -> Resul
             guest::write_element(call.monitor, list, index, &Gfn(u64::MAX))?;
         }
     }
-    place.write(call.monitor, offset_of!(SetupTable, status), &status(result))
+    place.write(call.monitor, offset_of!(SetupTable, status), status(result))
 }
 
-fn query_size(call: &mut Call<'_>, request: &QuerySize, place: Place) -> Result<(), Errno> {
+fn query_size(
+    call: &mut Call<'_>,
+    request: &QuerySize,
+    place: Place<QuerySize>,
+) -> Result<(), Errno> {
     let result = resolve(call, request.dom).and_then(|id| {
         let domain = call.monitor.domains.get(id).ok_or(Status::BadDomain)?;
         Ok((domain.grants.size(), domain.grants.max_size()))
     });
     if let Ok((size, max_size)) = result {
-        place.write(call.monitor, offset_of!(QuerySize, nr_frames), &size)?;
-        place.write(call.monitor, offset_of!(QuerySize, max_nr_frames), &max_size)?;
+        place.write(call.monitor, offset_of!(QuerySize, nr_frames), size)?;
+        place.write(call.monitor, offset_of!(QuerySize, max_nr_frames), max_size)?;
     }
-    place.write(call.monitor, offset_of!(QuerySize, status), &status(result))
+    place.write(call.monitor, offset_of!(QuerySize, status), status(result))
 }
 
-fn set_version(_: &mut Call<'_>, request: &SetVersion, _: Place) -> Result<(), Errno> {
+fn set_version(_: &mut Call<'_>, request: &SetVersion, _: Place<SetVersion>) -> Result<(), Errno> {
     match request.version {
         VERSION => Ok(()),
         2 => Err(Errno::ENOSYS),
@@ -160,15 +178,23 @@ fn set_version(_: &mut Call<'_>, request: &SetVersion, _: Place) -> Result<(), E
     }
 }
 
-fn get_version(call: &mut Call<'_>, request: &GetVersion, place: Place) -> Result<(), Errno> {
+fn get_version(
+    call: &mut Call<'_>,
+    request: &GetVersion,
+    place: Place<GetVersion>,
+) -> Result<(), Errno> {
     call.resolve(request.dom)?;
-    place.write(call.monitor, offset_of!(GetVersion, version), &VERSION)
+    place.write(call.monitor, offset_of!(GetVersion, version), VERSION)
 }
 
 /// Cleans a range of one of the caller's frames; the privileged domain may name any. Xen also
 /// allows it to whoever has mapped the frame. Invalidating cleans too: what the caches hold may be
 /// all that hides the frame's previous contents.
-fn cache_flush(call: &mut Call<'_>, request: &CacheFlush, _: Place) -> Result<(), Errno> {
+fn cache_flush(
+    call: &mut Call<'_>,
+    request: &CacheFlush,
+    _: Place<CacheFlush>,
+) -> Result<(), Errno> {
     let flags = CacheFlags::from_bits(request.op).ok_or(Errno::EINVAL)?;
     if flags.contains(CacheFlags::SOURCE_GREF) {
         return Err(Errno::EOPNOTSUPP);

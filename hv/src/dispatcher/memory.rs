@@ -35,17 +35,17 @@ pub fn memory_op(call: &mut Call<'_>) -> Outcome {
         Command::PopulatePhysmap => reserve(call, start, argument, populate),
         Command::DecreaseReservation => reserve(call, start, argument, decrease),
         Command::IncreaseReservation => reserve(call, start, argument, increase),
-        Command::AddToPhysmap => add_to_physmap(call, argument).into(),
+        Command::AddToPhysmap => add_to_physmap(call, argument),
         Command::AddToPhysmapBatch => add_to_physmap_batch(call, start, argument),
-        Command::RemoveFromPhysmap => remove_from_physmap(call, argument).into(),
-        Command::MaximumRamPage => Ok(call.monitor.frames.highest().0).into(),
+        Command::RemoveFromPhysmap => remove_from_physmap(call, argument),
+        Command::MaximumRamPage => Outcome::Return(call.monitor.frames.highest().0),
         Command::CurrentReservation => {
-            ask(call, argument, |monitor, id| monitor.frames.account(id).frames).into()
+            ask(call, argument, |monitor, id| monitor.frames.account(id).frames)
         }
         Command::MaximumReservation => {
-            ask(call, argument, |monitor, id| monitor.frames.account(id).max_frames).into()
+            ask(call, argument, |monitor, id| monitor.frames.account(id).max_frames)
         }
-        Command::MaximumGpfn => ask(call, argument, highest_gfn).into(),
+        Command::MaximumGpfn => ask(call, argument, highest_gfn),
         Command::ClaimPages => Errno::ENOSYS.into(),
     }
 }
@@ -118,15 +118,18 @@ fn go_on(call: &mut Call<'_>, command: Command, index: u64) -> Outcome {
     call.proceed([command.raw() | (index << COMMAND_BITS), x1, x2, x3, x4])
 }
 
-fn add_to_physmap(call: &mut Call<'_>, argument: GuestVa) -> Result<u64, Errno> {
-    let request: AddToPhysmap = guest::read(call.monitor, argument)?;
-    let id = call.resolve(request.domid)?;
-    match MapSpace::from_raw(request.space) {
-        // Only the batch says whose frames they are.
-        None | Some(MapSpace::GmfnForeign) => Err(Errno::ENOSYS),
-        Some(space) => map_own(call, id, space, request.idx, request.gpfn),
-    }
-    .map(|()| 0)
+#[inline(never)]
+fn add_to_physmap(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
+    let add = |call: &mut Call<'_>| {
+        let request: AddToPhysmap = guest::read(call.monitor, argument)?;
+        let id = call.resolve(request.domid)?;
+        match MapSpace::from_raw(request.space) {
+            // Only the batch says whose frames they are.
+            None | Some(MapSpace::GmfnForeign) => Err(Errno::ENOSYS),
+            Some(space) => map_own(call, id, space, request.idx, request.gpfn),
+        }
+    };
+    add(call).map(|()| 0).into()
 }
 
 /// Maps a page that the domain shares with the monitor.
@@ -149,6 +152,7 @@ fn map_own(
 }
 
 /// Maps a list of pages; each has an error number of its own.
+#[inline(never)]
 fn add_to_physmap_batch(call: &mut Call<'_>, start: Start, argument: GuestVa) -> Outcome {
     let batch: AddToPhysmapBatch = match guest::read(call.monitor, argument) {
         Ok(batch) => batch,
@@ -198,22 +202,21 @@ fn map_foreign(
     call.monitor.map_foreign(privileged, into, gfn, from, from_gfn)
 }
 
-fn remove_from_physmap(call: &mut Call<'_>, argument: GuestVa) -> Result<u64, Errno> {
-    let request: RemoveFromPhysmap = guest::read(call.monitor, argument)?;
-    let id = call.resolve(request.domid)?;
-    call.monitor.physmap(id)?.remove(request.gpfn)?;
-    Ok(0)
+#[inline(never)]
+fn remove_from_physmap(call: &mut Call<'_>, argument: GuestVa) -> Outcome {
+    let remove = |call: &mut Call<'_>| {
+        let request: RemoveFromPhysmap = guest::read(call.monitor, argument)?;
+        let id = call.resolve(request.domid)?;
+        call.monitor.physmap(id)?.remove(request.gpfn)
+    };
+    remove(call).map(|()| 0).into()
 }
 
 /// Answers a question about the domain whose identifier the argument points to.
-fn ask(
-    call: &mut Call<'_>,
-    argument: GuestVa,
-    question: fn(&Monitor, DomId) -> u64,
-) -> Result<u64, Errno> {
-    let named: DomId = guest::read(call.monitor, argument)?;
-    let id = call.resolve(named)?;
-    Ok(question(call.monitor, id))
+#[inline(never)]
+fn ask(call: &mut Call<'_>, argument: GuestVa, question: fn(&Monitor, DomId) -> u64) -> Outcome {
+    let named = guest::read(call.monitor, argument).and_then(|named| call.resolve(named));
+    named.map(|id| question(call.monitor, id)).into()
 }
 
 fn highest_gfn(monitor: &Monitor, id: DomId) -> u64 {

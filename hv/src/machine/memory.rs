@@ -54,23 +54,27 @@ impl RamFrame {
     }
 
     /// The aligned byte at `offset`.
-    pub fn u8(&self, offset: usize) -> &AtomicU8 {
+    #[inline(always)]
+    pub fn u8(self, offset: usize) -> &'static AtomicU8 {
         atomic!(self, offset, AtomicU8)
     }
 
     /// The aligned half-word at byte `offset`. Panics if it is unaligned or outside the frame, as
     /// its siblings do: offsets come from layouts or were checked by the caller.
-    pub fn u16(&self, offset: usize) -> &AtomicU16 {
+    #[inline(always)]
+    pub fn u16(self, offset: usize) -> &'static AtomicU16 {
         atomic!(self, offset, AtomicU16)
     }
 
     /// The aligned word at byte `offset`.
-    pub fn u32(&self, offset: usize) -> &AtomicU32 {
+    #[inline(always)]
+    pub fn u32(self, offset: usize) -> &'static AtomicU32 {
         atomic!(self, offset, AtomicU32)
     }
 
     /// The aligned double word at byte `offset`.
-    pub fn u64(&self, offset: usize) -> &AtomicU64 {
+    #[inline(always)]
+    pub fn u64(self, offset: usize) -> &'static AtomicU64 {
         atomic!(self, offset, AtomicU64)
     }
 
@@ -268,7 +272,8 @@ const fn holds_aligned<T>(offset: usize) -> bool {
 }
 
 /// Whether `len` bytes from `offset` lie inside one frame.
-const fn in_frame(offset: usize, len: usize) -> bool {
+#[inline(always)]
+pub const fn in_frame(offset: usize, len: usize) -> bool {
     offset <= PAGE_SIZE && len <= PAGE_SIZE - offset
 }
 

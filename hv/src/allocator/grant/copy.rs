@@ -1,12 +1,12 @@
 //! Copying between frames, granted ones or one's own, without mapping them.
 
 use abi::grant::{Copy, CopyEnd, CopyFlags, EntryFlags, Status};
-use abi::{DomId, Gfn, GrantRef, PAGE_SIZE};
+use abi::{DomId, Gfn, GrantRef};
 
 use super::entry::SharedEntry;
 use super::{Access, own_ram};
 use crate::allocator::Monitor;
-use crate::machine::memory::RamFrame;
+use crate::machine::memory::{RamFrame, in_frame};
 
 /// One end of a copy in progress. A granted one is marked in its entry until it is released.
 #[must_use = "an entry that is not released stays marked"]
@@ -31,19 +31,24 @@ impl Monitor {
         let (source, dest) = (&request.source, &request.dest);
         let length = usize::from(request.len);
         let (from, to) = (usize::from(source.offset), usize::from(dest.offset));
-        if from + length > PAGE_SIZE || to + length > PAGE_SIZE {
+        if !in_frame(from, length) || !in_frame(to, length) {
             return Err(Status::BadCopyArg);
         }
         let flags = CopyFlags::from_bits_retain(request.flags);
         let source_is_grant = flags.contains(CopyFlags::SOURCE_GREF);
         let source = self.open_end(caller, source, source_is_grant, Access::Read)?;
         let dest_is_grant = flags.contains(CopyFlags::DEST_GREF);
-        let result = self.open_end(caller, dest, dest_is_grant, Access::Write).map(|dest| {
-            source.frame.copy_to(from, dest.frame, to, length);
-            dest.release();
-        });
+        let dest = match self.open_end(caller, dest, dest_is_grant, Access::Write) {
+            Ok(dest) => dest,
+            Err(status) => {
+                source.release();
+                return Err(status);
+            }
+        };
+        source.frame.copy_to(from, dest.frame, to, length);
+        dest.release();
         source.release();
-        result
+        Ok(())
     }
 
     #[inline(always)]

@@ -6,10 +6,10 @@
 //! honest granter does not change it while READING is set, a dishonest one harms itself.
 
 use core::mem::offset_of;
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use abi::grant::{Entry, EntryFlags, Status};
+use abi::grant::{ENTRIES_PER_FRAME, Entry, EntryFlags, Status};
 use abi::{DomId, Gfn};
 
 use super::Access;
@@ -18,33 +18,36 @@ use crate::machine::memory::RamFrame;
 /// How often a claim is tried against a granter that keeps changing the entry. As many as Xen.
 const ATTEMPTS: u32 = 5;
 
-/// Where an entry is.
+/// An entry, in RAM that the granter writes to as well.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SharedEntry {
-    frame: RamFrame,
-    offset: usize,
+    /// The flags in the low half, the grantee in the high half.
+    header: &'static AtomicU32,
+    frame: &'static AtomicU32,
+    /// All of it.
+    whole: &'static AtomicU64,
 }
 
 impl SharedEntry {
-    /// Entry `index` of a frame that holds more than that.
+    /// Entry `index` of a frame of the table.
+    #[inline(always)]
     pub(super) fn new(frame: RamFrame, index: usize) -> Self {
-        SharedEntry { frame, offset: index * size_of::<Entry>() }
-    }
-
-    /// The flags in the low half, the grantee in the high half.
-    fn header(&self) -> &AtomicU32 {
-        self.frame.u32(self.offset + offset_of!(Entry, flags))
+        let offset = index % ENTRIES_PER_FRAME as usize * size_of::<Entry>();
+        SharedEntry {
+            header: frame.u32(offset + offset_of!(Entry, flags)),
+            frame: frame.u32(offset + offset_of!(Entry, frame)),
+            whole: frame.u64(offset),
+        }
     }
 
     /// Marks the entry as in use by `grantee` if it grants that, and returns the granter's frame.
     #[inline(always)]
     pub(super) fn claim(&self, grantee: DomId, access: Access) -> Result<Gfn, Status> {
-        let seen = self.header().load(Relaxed);
+        let seen = self.header.load(Relaxed);
         if let Err(changed) = self.mark(seen, grantee, access)? {
             self.claim_again(changed, grantee, access)?;
         }
-        let frame = self.frame.u32(self.offset + offset_of!(Entry, frame));
-        Ok(Gfn(u64::from(frame.load(Relaxed))))
+        Ok(Gfn(u64::from(self.frame.load(Relaxed))))
     }
 
     /// Marks the entry if it is still as it was `seen`; if not, says how it is.
@@ -52,7 +55,7 @@ impl SharedEntry {
     fn mark(&self, seen: u32, grantee: DomId, access: Access) -> Result<Result<u32, u32>, Status> {
         check(seen, grantee, access)?;
         let marked = seen | u32::from(access.flags().bits());
-        Ok(self.header().compare_exchange(seen, marked, Acquire, Relaxed))
+        Ok(self.header.compare_exchange(seen, marked, Acquire, Relaxed))
     }
 
     #[cold]
@@ -71,13 +74,13 @@ impl SharedEntry {
     #[inline(always)]
     pub(super) fn release(&self, flags: EntryFlags) {
         if !flags.is_empty() {
-            self.header().fetch_and(!u32::from(flags.bits()), Release);
+            self.header.fetch_and(!u32::from(flags.bits()), Release);
         }
     }
 
     /// Exchanges two entries.
     pub(super) fn swap(&self, other: SharedEntry) {
-        let (a, b) = (self.frame.u64(self.offset), other.frame.u64(other.offset));
+        let (a, b) = (self.whole, other.whole);
         b.store(a.swap(b.load(Acquire), Release), Release);
     }
 }

@@ -55,27 +55,29 @@ impl Monitor {
     /// Ends a mapping of `caller` and returns which frame it was of.
     #[inline(always)]
     pub fn grant_unmap(&mut self, caller: DomId, request: &UnmapGrantRef) -> Result<Mfn, Status> {
-        let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
-        let mapping = mapper.grants.maptrack.get(request.handle).ok_or(Status::BadHandle)?;
-        if Gfn::containing(request.host_addr) != mapping.gfn() {
-            return Err(Status::GeneralError);
-        }
         if request.dev_bus_addr != 0 {
-            let leaf = mapper.stage2.lookup(mapping.gfn()).ok_or(Status::GeneralError)?;
-            if leaf.mfn != Mfn::containing(request.dev_bus_addr) {
-                return Err(Status::GeneralError);
-            }
+            self.check_bus_address(caller, request)?;
         }
-        self.end_mapping(caller, request.handle, mapping)
+        self.end_mapping(caller, request.handle, Gfn::containing(request.host_addr))
     }
 
-    /// Removes the leaf first: when the granter sees that the entry is free, and when the frame
-    /// may become somebody else's, nobody can reach it this way any more.
+    /// Whether a mapping is of the frame that the caller says.
+    #[inline(never)]
+    fn check_bus_address(&self, caller: DomId, request: &UnmapGrantRef) -> Result<(), Status> {
+        let mapper = self.domains.get(caller).ok_or(Status::BadDomain)?;
+        let mapping = mapper.grants.maptrack.get(request.handle).ok_or(Status::BadHandle)?;
+        let leaf = mapper.stage2.lookup(mapping.gfn()).ok_or(Status::GeneralError)?;
+        let same = leaf.mfn == Mfn::containing(request.dev_bus_addr);
+        if same { Ok(()) } else { Err(Status::GeneralError) }
+    }
+
+    /// Removes the leaf before it unpins: when the granter sees that the entry is free, and when
+    /// the frame may become somebody else's, nobody can reach it this way any more.
     #[inline(always)]
-    fn end_mapping(&mut self, caller: DomId, handle: u32, mapping: Mapping) -> Result<Mfn, Status> {
+    fn end_mapping(&mut self, caller: DomId, handle: u32, gfn: Gfn) -> Result<Mfn, Status> {
         let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
-        let leaf = mapper.stage2.unmap(&mut self.frames, mapping.gfn());
-        mapper.grants.maptrack.remove(&mut self.frames, handle);
+        let mapping = mapper.grants.maptrack.take(&mut self.frames, handle, gfn)?;
+        let leaf = mapper.stage2.unmap(&mut self.frames, gfn);
         if let Some(granter) = self.domains.get_mut(mapping.granter) {
             granter.grants.unpin(mapping.reference, mapping.access);
         }
@@ -102,7 +104,7 @@ impl Monitor {
             let domain = self.domains.get(id);
             if let Some(mapping) = domain.and_then(|d| d.grants.maptrack.get(handle)) {
                 // It fails only if the leaf is gone, and then the rest was released.
-                let _ = self.end_mapping(id, handle, mapping);
+                let _ = self.end_mapping(id, handle, mapping.gfn());
             }
         }
         if let Some(domain) = self.domains.get_mut(id) {

@@ -1,5 +1,6 @@
 //! What a domain has mapped of others' grants. A handle is a place in this list.
 
+use abi::grant::Status;
 use abi::{DomId, Gfn, GrantRef};
 use heapless::Vec;
 
@@ -41,28 +42,27 @@ impl Mapping {
 
 /// What a handle leads to.
 #[derive(Debug, Clone, Copy)]
-#[repr(align(16))]
+#[repr(C, align(16))]
 struct Place {
-    /// The mapping; meaningless if the place is free.
-    mapping: Mapping,
-    /// The next free place, `Maptrack::NONE`, or `Maptrack::USED` if this one is not free.
+    reference: GrantRef,
+    gfn: u32,
+    /// The next free place, `Maptrack::NONE`, or `Maptrack::USED` if this one is not free: then the
+    /// other fields are a mapping.
     next: u32,
+    granter: DomId,
+    access: Access,
 }
 
 impl Place {
     const fn free(next: u32) -> Place {
-        let mapping = Mapping {
-            granter: DomId::INVALID,
-            access: Access::Read,
-            reference: GrantRef(0),
-            gfn: 0,
-        };
-        Place { mapping, next }
+        let (granter, access) = (DomId::INVALID, Access::Read);
+        Place { reference: GrantRef(0), gfn: 0, next, granter, access }
     }
 
     #[inline(always)]
-    const fn is_used(&self) -> bool {
-        self.next == Maptrack::USED
+    fn mapping(&self) -> Option<Mapping> {
+        let Place { reference, gfn, next, granter, access } = *self;
+        (next == Maptrack::USED).then_some(Mapping { granter, access, reference, gfn })
     }
 }
 
@@ -128,36 +128,43 @@ impl Maptrack {
     pub(super) fn insert(&mut self, mapping: Mapping) -> Option<u32> {
         let handle = self.free;
         let place = self.place_mut(handle)?;
-        if place.is_used() {
-            return None;
-        }
-        let next = core::mem::replace(&mut place.next, Self::USED);
-        place.mapping = mapping;
+        let Mapping { granter, access, reference, gfn } = mapping;
+        let next = place.next;
+        *place = Place { reference, gfn, next: Self::USED, granter, access };
         self.free = next;
         self.used += 1;
         Some(handle)
     }
 
     /// The mapping with this handle.
-    #[inline(always)]
     pub(super) fn get(&self, handle: u32) -> Option<Mapping> {
         let chunk = self.chunks.get((handle / CHUNK) as usize)?;
-        let place = chunk.get((handle % CHUNK) as usize)?;
-        place.is_used().then_some(place.mapping)
+        chunk.get((handle % CHUNK) as usize)?.mapping()
     }
 
-    /// Forgets a mapping. With the last one go all chunks but the first: a list that is hardly
-    /// used would grow and shrink all the time without it.
+    /// Forgets the mapping with this handle, if it is at `gfn`, and returns it. With the last one go
+    /// all chunks but the first: a list that is hardly used would grow and shrink all the time
+    /// without it.
     #[inline(always)]
-    pub(super) fn remove(&mut self, pool: &mut FramePool, handle: u32) {
+    pub(super) fn take(
+        &mut self,
+        pool: &mut FramePool,
+        handle: u32,
+        gfn: Gfn,
+    ) -> Result<Mapping, Status> {
         let next = self.free;
-        let Some(place) = self.place_mut(handle).filter(|place| place.is_used()) else { return };
+        let place = self.place_mut(handle).ok_or(Status::BadHandle)?;
+        let mapping = place.mapping().ok_or(Status::BadHandle)?;
+        if mapping.gfn() != gfn {
+            return Err(Status::GeneralError);
+        }
         place.next = next;
         self.free = handle;
         self.used -= 1;
         if self.used == 0 && self.chunks.len() > 1 {
             self.shrink(pool);
         }
+        Ok(mapping)
     }
 
     #[cold]

@@ -64,10 +64,17 @@ impl Pins {
         Ok(Pins { count, writers: self.writers + u8::from(access == Access::Write), ..self })
     }
 
+    /// Takes one away. Returns the marks that the others need not.
     #[inline(always)]
-    fn remove(&mut self, access: Access) {
+    fn remove(&mut self, access: Access) -> EntryFlags {
+        let mut needless = EntryFlags::empty();
         self.count = self.count.saturating_sub(1);
-        self.writers = self.writers.saturating_sub(u8::from(access == Access::Write));
+        needless.set(EntryFlags::READING, self.count == 0);
+        if access == Access::Write {
+            self.writers = self.writers.saturating_sub(1);
+            needless.set(EntryFlags::WRITING, self.writers == 0);
+        }
+        needless
     }
 }
 
@@ -118,9 +125,7 @@ impl GrantTable {
     #[inline(always)]
     pub(super) fn unpin(&mut self, reference: GrantRef, access: Access) {
         let Some((entry, pins)) = self.entry_mut(reference) else { return };
-        let before = pins.marks();
-        pins.remove(access);
-        entry.release(before.difference(pins.marks()));
-        self.pinned = self.pinned.saturating_sub(1);
+        entry.release(pins.remove(access));
+        self.pinned = self.pinned.wrapping_sub(1);
     }
 }

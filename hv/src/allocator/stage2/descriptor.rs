@@ -151,13 +151,13 @@ impl Descriptor {
     #[inline(always)]
     pub(super) fn as_own_ram(self, size: Size, offset: u64) -> Option<RamFrame> {
         let bits = VALID | if size == Size::Page { TABLE_OR_PAGE } else { 0 };
-        let wanted = bits | (LeafKind::Ram as u64) << KIND_SHIFT;
         let mfn = Mfn(Mfn::containing(self.0 & ADDRESS).0 + offset);
         #[expect(unsafe_code, reason = "the descriptor is what knows that the frame is RAM")]
-        // SAFETY: a leaf of this kind maps frames that the pool has given to the domain.
+        // SAFETY: only a leaf of the domain's own RAM may be executed, and such a leaf maps frames
+        // that the pool has given to the domain.
         let frame = unsafe { RamFrame::new(mfn) };
-        let fields = VALID | TABLE_OR_PAGE | KIND_MASK << KIND_SHIFT;
-        (self.0 & fields == wanted).then_some(frame)
+        let own = self.0 & (VALID | TABLE_OR_PAGE) == bits && self.0 & EXECUTE_NEVER == 0;
+        own.then_some(frame)
     }
 
     fn output(self) -> Option<Leaf> {
