@@ -144,7 +144,9 @@ impl Fifo {
     /// Drops the holds on all frames.
     pub(super) fn free(self, pool: &mut FramePool) {
         let blocks = self.queues.into_iter().flatten().map(|queues| queues.frame);
-        self.pages.into_iter().chain(blocks).for_each(|frame| pool.release(frame));
+        self.pages.into_iter().chain(blocks).for_each(|frame| {
+            pool.release(frame);
+        });
     }
 
     /// Where a port's word is.

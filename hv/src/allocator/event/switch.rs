@@ -27,7 +27,9 @@ impl Monitor {
         }
         let frame = self.hold_ram(key.domain, gfn)?;
         let result = self.add_queues(key, Queues::new(frame, offset));
-        result.inspect_err(|_| self.frames.release(frame))
+        result.inspect_err(|_| {
+            self.frames.release(frame);
+        })
     }
 
     fn add_queues(&mut self, key: VcpuKey, queues: Queues) -> Result<(), Errno> {
