@@ -180,8 +180,16 @@ impl TicketWord for Tickets {
         self.lower().store(next, Ordering::Release);
     }
 
+    /// By YIELD: what the compiler has for it is an ISB, which does not tell a machine that runs
+    /// its CPUs in turn that this one has nothing to do before the lock's holder has run.
     #[inline(always)]
     fn pause() {
+        #[cfg(target_os = "none")]
+        // SAFETY: a hint.
+        unsafe {
+            core::arch::asm!("yield", options(nomem, nostack, preserves_flags))
+        }
+        #[cfg(not(target_os = "none"))]
         core::hint::spin_loop();
     }
 }
