@@ -34,16 +34,11 @@ mod target {
         r#"
         .section .head.text, "ax"
         .global _start
-        .type _start, %function
     _start:
         b 1f
         .long 0
-        .quad 0                             // offset from a 2 MiB boundary
-        .quad __image_size
-        .quad 0xa                           // little-endian, 4 KiB pages, anywhere in memory
-        .quad 0, 0, 0
-        .ascii "ARM\x64"
-        .long 0
+        // No offset from a 2 MiB boundary; little-endian, 4 KiB pages, anywhere in memory; "ARMd".
+        .quad 0, __image_size, 0xa, 0, 0, 0, 0x644d5241
 
     1:  msr daifset, #0xf
         mov x20, x0
@@ -77,9 +72,8 @@ mod target {
         mov x0, x20
         mrs x2, currentel
         cmp x2, #(2 << 2)
-        b.eq 5f
-        b wrong_exception_level
-    5:  msr tpidr_el2, x1
+        b.ne wrong_exception_level
+        msr tpidr_el2, x1
         adrp x2, vectors
         add x2, x2, :lo12:vectors
         msr vbar_el2, x2
@@ -88,7 +82,6 @@ mod target {
 
         // x0: a Parameters. Touches no other memory before the caches are on.
         .global secondary_start
-        .type secondary_start, %function
     secondary_start:
         msr daifset, #0xf
         ldp x1, x2, [x0]

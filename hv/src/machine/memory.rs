@@ -224,11 +224,9 @@ copy_bytes:                             // x0: to, x1: from, x2: bytes; clobbers
 1:  copy_pairs 32
     subs x2, x2, #512
     b.hs 1b
-2:  copy_pairs_if 8, 16                 // that 512 was subtracted once more leaves these bits
-    copy_pairs_if 7, 8
-    copy_pairs_if 6, 4
-    copy_pairs_if 5, 2
-    copy_pairs_if 4, 1
+2:  .irp bit, 8, 7, 6, 5, 4             // that 512 was subtracted once more leaves these bits
+    copy_pairs_if \bit, 1 << (\bit - 4)
+    .endr
 3:  copy_one_if 3, , x
     copy_one_if 2, , w
     copy_one_if 1, h, w

@@ -137,7 +137,6 @@ core::arch::global_asm!(
     light_trap irq_entry
     fault 14
     light_trap serror_entry
-    .balign 128
 
     // HVC #0xEA1 from AArch64: EC 0x16, IL 1, ISS 0xEA1.
 hypercall_syndrome:

@@ -20,12 +20,8 @@ core::arch::global_asm!(
 _start:
     b       1f
     .long   0
-    .quad   0                       // text_offset
-    .quad   __image_size
-    .quad   0xa                     // little-endian, 4 KiB pages, anywhere
-    .quad   0, 0, 0
-    .ascii  "ARM\x64"
-    .long   0
+    // No text_offset; little-endian, 4 KiB pages, anywhere; "ARMd".
+    .quad   0, __image_size, 0xa, 0, 0, 0, 0x644d5241
 
 1:  msr     daifset, #0xf
     adrp    x1, __image_start       // page-aligned: no low part
@@ -61,7 +57,6 @@ _start:
     mov     x29, xzr                // the end of every backtrace
     mov     x30, xzr
     b       {entry}
-    .size _start, . - _start
     "#,
     entry = sym entry,
 );

@@ -93,13 +93,11 @@ fn start_cpu_interface() {
     // SAFETY: these registers decide which interrupts are signalled; the CPU masks them all.
     unsafe {
         asm!(
-            "msr icc_sre_el1, {sre}",
-            "isb",
+            "msr icc_sre_el1, {sre}", "isb",
             "msr icc_pmr_el1, {all}",
             "msr icc_bpr1_el1, xzr",
             "msr icc_ctlr_el1, {eoi_mode}",
-            "msr icc_igrpen1_el1, {enable}",
-            "isb",
+            "msr icc_igrpen1_el1, {enable}", "isb",
             sre = in(reg) 0b111u64,
             all = in(reg) 0xFFu64,
             // EOImode: ending an interrupt only drops its priority.

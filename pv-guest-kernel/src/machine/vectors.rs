@@ -18,6 +18,10 @@ use crate::{hypercall, panic, power, println};
 global_asm!(
     r#"
     .section .text.vectors, "ax"
+    .altmacro
+    .macro save_pair first, second
+    stp     x\first, x\second, [sp, #8 * \first]
+    .endm
     .balign 0x800
     .global exception_vectors
 exception_vectors:
@@ -31,23 +35,13 @@ exception_vectors:
     .set kind, kind + 1
     .endr
 
-1:  stp     x2, x3, [sp, #16]
-    stp     x4, x5, [sp, #32]
-    stp     x6, x7, [sp, #48]
-    stp     x8, x9, [sp, #64]
-    stp     x10, x11, [sp, #80]
-    stp     x12, x13, [sp, #96]
-    stp     x14, x15, [sp, #112]
-    stp     x16, x17, [sp, #128]
-    stp     x18, x19, [sp, #144]
-    stp     x20, x21, [sp, #160]
-    stp     x22, x23, [sp, #176]
-    stp     x24, x25, [sp, #192]
-    stp     x26, x27, [sp, #208]
-    stp     x28, x29, [sp, #224]
+1:  .irp n, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28
+    save_pair \n, %(\n + 1)
+    .endr
     str     x30, [sp, #240]
     mov     x0, sp
     b       {fault}
+    .noaltmacro
     "#,
     fault = sym fault,
 );
