@@ -231,6 +231,15 @@ impl DomainTable {
         (domain.id == id).then_some(domain)
     }
 
+    /// The domain with this identifier, which is running on a CPU: so it exists, for a domain is not
+    /// removed before its vCPUs have left the CPUs.
+    #[inline(always)]
+    pub fn running(&self, id: DomId) -> Option<&Domain> {
+        let domain = self.slots[super::slot(id)].as_deref()?;
+        debug_assert_eq!(domain.id, id, "a domain that does not exist is running");
+        Some(domain)
+    }
+
     /// The domain with this identifier.
     #[inline]
     pub fn get_mut(&mut self, id: DomId) -> Option<&mut Domain> {

@@ -4,7 +4,7 @@ use abi::device_tree::EVENT_PPI;
 use abi::event::Virq;
 use abi::{DomId, Errno, Port, VcpuId};
 
-use super::pending_bit::Marked;
+use super::pending_bit::News;
 use super::upcall::{self, Effect};
 use super::{Binding, Channel, EventTable, NO_PORT, is_global, two_level};
 use crate::allocator::Monitor;
@@ -16,18 +16,17 @@ use crate::types::{MAX_VCPUS, VcpuKey};
 
 const _: () = assert!(MAX_VCPUS <= u8::BITS as usize, "pollers has a bit for each vCPU");
 
-/// A port that has become pending, of which its vCPU or whoever polls is to hear.
+/// What is left to do for a port on which an event was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a vCPU that is not told may sleep for ever"]
 pub struct Announcement {
     receiver: DomId,
     port: Port,
-    /// Whether it is only for those who poll.
-    masked: bool,
+    news: News,
 }
 
 impl Monitor {
-    /// Sends an event on a port of `sender`. Without a peer it goes nowhere. `EINVAL` if the port
+    /// Sends an event on a port of `sender`, which is running. Without a peer it goes nowhere. `EINVAL` if the port
     /// is not one to send on.
     pub fn event_send(&mut self, sender: DomId, port: Port) -> Result<(), Errno> {
         if let Some(announcement) = self.event_mark(sender, port)? {
@@ -37,94 +36,67 @@ impl Monitor {
     }
 
     /// The first half of sending an event, which is often the whole: makes the peer's port
-    /// pending, and returns what is to be announced.
+    /// pending, and returns what is to be announced. `sender` is running.
     #[inline(always)]
     pub fn event_mark(&mut self, sender: DomId, port: Port) -> Result<Option<Announcement>, Errno> {
-        let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
+        let domain = self.domains.running(sender).ok_or(Errno::ESRCH)?;
         let channel = domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
-        match channel.target.set() {
-            Marked::Before => Ok(None),
-            Marked::Now { masked } => {
-                let (receiver, port) = channel.leads_to(sender, port).ok_or(Errno::EINVAL)?;
-                Ok(self.audible(Announcement { receiver, port, masked }))
-            }
-            Marked::Nowhere => self.mark_nowhere(sender, port).map(|()| None),
+        let Some(news) = channel.target.set() else { return Ok(None) };
+        match (channel.leads_to(sender, port), channel.binding) {
+            (Some((receiver, port)), _) => Ok(self.audible(Announcement { receiver, port, news })),
+            (None, Binding::Unbound { .. }) => Ok(None),
+            (None, _) => Err(Errno::EINVAL),
         }
     }
 
-    /// What is left of a port's becoming pending: nobody need hear of one that is masked, but for
-    /// those who poll.
+    /// An announcement that somebody needs to hear. Of a port that is masked only those who poll
+    /// do.
     #[inline(always)]
     fn audible(&self, announcement: Announcement) -> Option<Announcement> {
         let polled = || {
             let receiver = self.domains.get(announcement.receiver);
             receiver.is_some_and(|domain| domain.events.pollers != 0)
         };
-        (!announcement.masked || polled()).then_some(announcement)
-    }
-
-    /// Sends an event on a port that leads to no pending bit.
-    #[inline(never)]
-    fn mark_nowhere(&mut self, sender: DomId, port: Port) -> Result<(), Errno> {
-        let domain = self.domains.get(sender).ok_or(Errno::ESRCH)?;
-        let channel = domain.events.ports.get(port).ok_or(Errno::EINVAL)?;
-        match (channel.leads_to(sender, port), channel.binding) {
-            (Some((receiver, port)), _) => self.note_unheard(receiver, port),
-            (None, Binding::Unbound { .. }) => {}
-            (None, _) => return Err(Errno::EINVAL),
-        }
-        Ok(())
-    }
-
-    /// Keeps an event until the guest gives the page with the port's word.
-    fn note_unheard(&mut self, receiver: DomId, port: Port) {
-        let domain = self.domains.get_mut(receiver);
-        if let Some(channel) = domain.and_then(|domain| domain.events.ports.get_mut(port)) {
-            channel.fifo.unheard = true;
-        }
+        (announcement.news != News::PendingMasked || polled()).then_some(announcement)
     }
 
     /// Makes an open port of `receiver` pending, and tells whom it concerns.
     pub(super) fn raise_event(&mut self, receiver: DomId, port: Port) {
         let Some(domain) = self.domains.get(receiver) else { return };
-        match domain.events.pending_bit(port).set() {
-            Marked::Before => {}
-            Marked::Now { masked } => {
-                if let Some(announcement) = self.audible(Announcement { receiver, port, masked }) {
-                    self.announce(announcement);
-                }
-            }
-            Marked::Nowhere => self.note_unheard(receiver, port),
+        if let Some(news) = domain.events.pending_bit(port).set() {
+            self.announce(Announcement { receiver, port, news });
         }
     }
 
     /// Tells a vCPU, and those that poll, of a port that has become pending.
     #[inline(always)]
     pub fn announce(&mut self, announcement: Announcement) {
-        let Announcement { receiver, port, masked } = announcement;
+        let Announcement { receiver, port, news } = announcement;
         let Some(domain) = self.domains.get_mut(receiver) else { return };
-        if domain.events.pollers != 0 {
-            return self.announce_to_pollers(announcement);
+        if news != News::Pending || domain.events.pollers != 0 {
+            return self.announce_otherwise(announcement);
         }
         let Some(&Channel { vcpu, .. }) = domain.events.ports.get(port) else { return };
-        if masked {
-            return;
-        }
         let interrupt = write_news(domain, vcpu, |events, info| events.announce(port, info));
         if interrupt == Interrupt::Elsewhere {
             self.raise_elsewhere(VcpuKey { domain: receiver, vcpu }, EVENT_PPI);
         }
     }
 
+    /// For ports of which somebody else than their vCPU is to hear, or nobody yet.
     #[cold]
-    fn announce_to_pollers(&mut self, Announcement { receiver, port, masked }: Announcement) {
-        self.wake_pollers(receiver, port);
-        let domain = self.domains.get(receiver);
-        if let Some(&Channel { vcpu, .. }) = domain.and_then(|domain| domain.events.ports.get(port))
-            && !masked
-        {
-            let key = VcpuKey { domain: receiver, vcpu };
-            self.tell(key, |events, info| events.announce(port, info));
+    fn announce_otherwise(&mut self, Announcement { receiver, port, news }: Announcement) {
+        if news != News::Unheard {
+            self.wake_pollers(receiver, port);
+        }
+        let domain = self.domains.get_mut(receiver);
+        let channel = domain.and_then(|domain| domain.events.ports.get_mut(port));
+        let Some(channel) = channel else { return };
+        let key = VcpuKey { domain: receiver, vcpu: channel.vcpu };
+        match news {
+            News::Pending => self.tell(key, |events, info| events.announce(port, info)),
+            News::PendingMasked => {}
+            News::Unheard => channel.fifo.unheard = true,
         }
     }
 

@@ -19,11 +19,9 @@ use abi::{Errno, PAGE_SIZE, Port, VcpuId};
 use heapless::Vec;
 
 use super::NO_PORT;
-use super::pending_bit::{Marked, PendingBit};
-use super::upcall::{self, Effect};
+use super::pending_bit::{News, PendingBit};
 use super::word::SharedWord;
 use crate::allocator::frame::FramePool;
-use crate::allocator::vcpu::InfoPlace;
 use crate::machine::memory::RamFrame;
 use crate::types::MAX_VCPUS;
 
@@ -152,58 +150,37 @@ impl Fifo {
     /// Where a port's word is.
     pub(super) fn pending_bit(&self, port: Port) -> PendingBit {
         match self.pages.get((port.0 / WORDS_PER_PAGE) as usize) {
-            Some(&page) => PendingBit::Fifo { page, word: (port.0 % WORDS_PER_PAGE) as u16 },
+            Some(&page) => PendingBit::Fifo { page, offset: offset_in_page(port) },
             None => PendingBit::Nowhere,
         }
+    }
+
+    fn word(&self, port: Port) -> Option<&AtomicU32> {
+        let page = self.pages.get((port.0 / WORDS_PER_PAGE) as usize)?;
+        Some(word_at(page, offset_in_page(port)))
     }
 
     /// Whether a port is in a queue still. Then it must not be opened again: it would become
     /// pending in a queue that may not be its own.
     pub(super) fn is_linked(&self, port: Port) -> bool {
-        match self.pending_bit(port) {
-            PendingBit::Fifo { page, word: number } => {
-                SharedWord::load(word(&page, number)) & LINKED != 0
-            }
-            _ => false,
-        }
+        self.word(port).is_some_and(|word| SharedWord::load(word) & LINKED != 0)
     }
 
-    /// Unmasks a port. If it is pending, it joins its queue now.
-    pub(super) fn unmask(
-        &mut self,
-        port: Port,
-        vcpu: VcpuId,
-        state: &mut PortState,
-        info: Option<InfoPlace>,
-    ) -> Effect {
-        let PendingBit::Fifo { page, word: number } = self.pending_bit(port) else {
-            return Effect::None;
-        };
-        let word = word(&page, number);
-        word.clear(MASKED);
-        if SharedWord::load(word) & PENDING != 0 {
-            self.enqueue(port, vcpu, state, info)
-        } else {
-            Effect::None
-        }
+    /// Unmasks a port. Returns whether it is pending: then it must join its queue.
+    pub(super) fn unmask(&self, port: Port) -> bool {
+        self.word(port).is_some_and(|word| {
+            word.clear(MASKED);
+            SharedWord::load(word) & PENDING != 0
+        })
     }
 
-    /// Has a port that is pending join its queue, unless it is masked or in a queue, and tells the
-    /// vCPU whose record is at `info` if that queue was empty. A vCPU without queues is told
+    /// Has a port that is pending join its queue, unless it is masked or in a queue. Returns
+    /// whether its vCPU must be told, because that queue was empty. A vCPU without queues is told
     /// nothing: its ports must stay masked until it has them.
     #[inline(never)]
-    pub(super) fn enqueue(
-        &mut self,
-        port: Port,
-        vcpu: VcpuId,
-        state: &mut PortState,
-        info: Option<InfoPlace>,
-    ) -> Effect {
-        let PendingBit::Fifo { page, word: number } = self.pending_bit(port) else {
-            return Effect::None;
-        };
-        if !self.has_queues(vcpu) || !try_claim(word(&page, number)) {
-            return Effect::None;
+    pub(super) fn enqueue(&mut self, port: Port, vcpu: VcpuId, state: &mut PortState) -> bool {
+        if !self.has_queues(vcpu) || !self.word(port).is_some_and(try_claim) {
+            return false;
         }
         // If it was the last of its queue, that is empty: a successor must not be linked to a word
         // that is in another queue now.
@@ -214,20 +191,11 @@ impl Fifo {
         }
         // Below MAX_VCPUS: it has queues.
         state.queue = QueueId { vcpu: vcpu.0 as u8, priority: state.priority };
-        let Some(tail) = self.tail(state.queue) else { return Effect::None };
+        let Some(tail) = self.tail(state.queue) else { return false };
         let last = core::mem::replace(tail, port);
-        let Some(Some(queues)) = self.queues.get(vcpu.0 as usize) else { return Effect::None };
-        let queue = queues.queue(state.priority);
-        let must_tell = match self.pending_bit(last) {
-            PendingBit::Fifo { page, word: number } if last != NO_PORT => {
-                queue.append(Some(word(&page, number)), port)
-            }
-            _ => queue.append(None, port),
-        };
-        match info {
-            Some(info) if must_tell => upcall::raise(upcall::byte(&info)),
-            _ => Effect::None,
-        }
+        let last_word = if last == NO_PORT { None } else { self.word(last) };
+        let Some(Some(queues)) = self.queues.get(vcpu.0 as usize) else { return false };
+        queues.queue(state.priority).append(last_word, port)
     }
 
     fn tail(&mut self, queue: QueueId) -> Option<&mut Port> {
@@ -236,21 +204,28 @@ impl Fifo {
     }
 }
 
-/// A word in a page of the array.
+/// The word at an offset of a page of the array, in a form of which the compiler sees that it does
+/// not leave the page.
 #[inline(always)]
-pub(super) fn word(page: &RamFrame, number: u16) -> &AtomicU32 {
-    page.u32(usize::from(number) % WORDS_PER_PAGE as usize * size_of::<u32>())
+pub(super) fn word_at(page: &RamFrame, offset: u16) -> &AtomicU32 {
+    page.u32(usize::from(offset) % PAGE_SIZE / size_of::<u32>() * size_of::<u32>())
 }
 
-/// Makes a port pending. If it was so, but neither masked nor in a queue, it is to join one, as in
-/// Xen: the guest has taken it out, or unmasked it without saying so, and may not look again.
+/// Where in its page the word of a port is.
+fn offset_in_page(port: Port) -> u16 {
+    (port.0 % WORDS_PER_PAGE) as u16 * size_of::<u32>() as u16
+}
+
+/// Makes a port pending. No news if it was so; but if it is neither masked nor in a queue, it is to
+/// join one, as in Xen: the guest has taken it out, or unmasked it without saying so, and may not
+/// look again.
 #[inline(always)]
-pub(super) fn mark(word: &impl SharedWord<Value = u32>) -> Marked {
+pub(super) fn mark(word: &impl SharedWord<Value = u32>) -> Option<News> {
     let before = word.set(PENDING);
     if before & PENDING != 0 && before & (MASKED | LINKED) != 0 {
-        return Marked::Before;
+        return None;
     }
-    Marked::Now { masked: before & MASKED != 0 }
+    Some(News::pending(before & MASKED != 0))
 }
 
 /// Takes a port for a queue. Not if it is masked or in one already.

@@ -185,22 +185,21 @@ impl EventTable {
     fn announce(&mut self, port: Port, info: Option<InfoPlace>) -> Effect {
         match &mut self.abi {
             Abi::TwoLevel => two_level::announce(info, port),
-            Abi::Fifo(fifo) => match self.ports.get_mut(port) {
-                Some(channel) => fifo.enqueue(port, channel.vcpu, &mut channel.fifo, info),
-                None => Effect::None,
-            },
+            Abi::Fifo(fifo) => {
+                let Some(channel) = self.ports.get_mut(port) else { return Effect::None };
+                let must_tell = fifo.enqueue(port, channel.vcpu, &mut channel.fifo);
+                if must_tell { upcall::raise_at(info) } else { Effect::None }
+            }
         }
     }
 
     /// Unmasks a port. If it is pending, its vCPU can find it now.
     fn unmask(&mut self, port: Port, info: Option<InfoPlace>) -> Effect {
-        match &mut self.abi {
-            Abi::TwoLevel => two_level::unmask(self.shared_info, info, port),
-            Abi::Fifo(fifo) => match self.ports.get_mut(port) {
-                Some(channel) => fifo.unmask(port, channel.vcpu, &mut channel.fifo, info),
-                None => Effect::None,
-            },
-        }
+        let due = match &self.abi {
+            Abi::TwoLevel => two_level::unmask(self.shared_info, port),
+            Abi::Fifo(fifo) => fifo.unmask(port),
+        };
+        if due { self.announce(port, info) } else { Effect::None }
     }
 
     /// Where the port of a virtual interrupt is noted. None if there is no such vCPU.

@@ -68,7 +68,7 @@ impl Ports {
         chunk.get((port.0 % CHUNK) as usize)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn far_chunk(&self, port: Port) -> Option<&Chunk> {
         let index = (port.0 / CHUNK) as usize - NEAR;
         self.far.get(index / GROUP)?.as_deref()?.get(index % GROUP)?.as_deref()

@@ -6,55 +6,89 @@
 //! changed something: whoever changed it first has taken the next step, or will.
 
 use core::mem::offset_of;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
-use abi::Port;
-use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
+use abi::shared_info::{SharedInfo, TWO_LEVEL_PORTS, VcpuInfo};
+use abi::{PAGE_SIZE, Port};
 
-use super::pending_bit::Marked;
+use super::pending_bit::News;
 use super::upcall::{self, Effect};
 use super::word::SharedWord;
 use crate::allocator::vcpu::InfoPlace;
 use crate::machine::memory::RamFrame;
 
-/// The word of the shared page that says which ports are pending.
-#[inline(always)]
-pub(super) fn pending(shared: &RamFrame, bit: PortBit) -> &AtomicU64 {
-    shared.u64(offset_of!(SharedInfo, pending) + bit.word * size_of::<u64>())
+/// A port's bit in the shared page. The arrays are taken for words of 32 bits here: it makes no
+/// difference to their bits, and a bit fits beside the place of its word in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bit {
+    /// Where in the page the word is that says which ports are pending.
+    pub(super) offset: u16,
+    /// The bit, as a mask with one bit set.
+    pub(super) mask: u32,
 }
 
-/// The word of the shared page that says which ports are masked.
-#[inline(always)]
-pub(super) fn mask(shared: &RamFrame, bit: PortBit) -> &AtomicU64 {
-    shared.u64(offset_of!(SharedInfo, mask) + bit.word * size_of::<u64>())
-}
+/// From such a word to the one that says which of its ports are masked.
+const TO_MASK: usize = offset_of!(SharedInfo, mask) - offset_of!(SharedInfo, pending);
 
-fn selector(info: &InfoPlace) -> &AtomicU64 {
-    info.frame.u64(info.offset + offset_of!(VcpuInfo, pending_selector))
-}
-
-/// Makes a port pending.
-#[inline(always)]
-pub(super) fn mark<W: SharedWord<Value = u64>>(pending: &W, mask: &W, bit: PortBit) -> Marked {
-    if pending.set(bit.mask) & bit.mask != 0 {
-        return Marked::Before;
+impl Bit {
+    /// The place of `port`, or `None` if this ABI cannot name it.
+    pub(super) fn of(port: Port) -> Option<Bit> {
+        let word = (port.0 / u32::BITS) as usize;
+        let offset = offset_of!(SharedInfo, pending) + word * size_of::<u32>();
+        let bit = Bit { offset: u16::try_from(offset).ok()?, mask: 1 << (port.0 % u32::BITS) };
+        (port.0 < TWO_LEVEL_PORTS).then_some(bit)
     }
-    Marked::Now { masked: mask.load() & bit.mask != 0 }
+
+    /// The word that says which ports are pending.
+    #[inline(always)]
+    pub(super) fn pending(self, shared: &RamFrame) -> &AtomicU32 {
+        shared.u32(self.aligned_offset())
+    }
+
+    /// The word that says which ports are masked.
+    #[inline(always)]
+    pub(super) fn mask(self, shared: &RamFrame) -> &AtomicU32 {
+        shared.u32(self.aligned_offset() + TO_MASK)
+    }
+
+    /// The offset, in a form of which the compiler sees that no access by it leaves the page.
+    #[inline(always)]
+    fn aligned_offset(self) -> usize {
+        const { assert!(offset_of!(SharedInfo, mask) + TO_MASK <= PAGE_SIZE / 2) };
+        usize::from(self.offset) % (PAGE_SIZE / 2) / size_of::<u32>() * size_of::<u32>()
+    }
+}
+
+#[inline(always)]
+fn selector(info: &InfoPlace) -> &AtomicU64 {
+    // The record is aligned and ends in its frame.
+    let offset = (info.offset + offset_of!(VcpuInfo, pending_selector)) % PAGE_SIZE;
+    info.frame.u64(offset / size_of::<u64>() * size_of::<u64>())
+}
+
+/// Makes a port pending. No news if it was so.
+#[inline(always)]
+pub(super) fn mark<W: SharedWord<Value = u32>>(pending: &W, mask: &W, bit: u32) -> Option<News> {
+    if pending.set(bit) & bit != 0 {
+        return None;
+    }
+    Some(News::pending(mask.load() & bit != 0))
 }
 
 /// Tells the vCPU whose record is at `info` that a port, which is not masked, is pending.
 #[inline(always)]
 pub(super) fn announce(info: Option<InfoPlace>, port: Port) -> Effect {
-    PortBit::of(port).map_or(Effect::None, |bit| look_at(info, 1 << bit.word))
+    look_at(info, 1 << (port.0 / u64::BITS % u64::BITS))
 }
 
-/// Unmasks a port. If it is pending, its vCPU is told now.
-pub(super) fn unmask(shared: RamFrame, info: Option<InfoPlace>, port: Port) -> Effect {
-    let Some(bit) = PortBit::of(port) else { return Effect::None };
-    match is_due_unmasked(mask(&shared, bit), pending(&shared, bit), bit.mask) {
-        true => look_at(info, 1 << bit.word),
-        false => Effect::None,
-    }
+/// Unmasks a port. Returns whether it was masked and is pending: then nobody has told its vCPU.
+pub(super) fn unmask(shared: RamFrame, port: Port) -> bool {
+    Bit::of(port).is_some_and(|bit| unmask_in(bit.mask(&shared), bit.pending(&shared), bit.mask))
+}
+
+/// The same, given the words and the bit.
+pub(super) fn unmask_in<W: SharedWord<Value = u32>>(mask: &W, pending: &W, bit: u32) -> bool {
+    mask.clear(bit) & bit != 0 && pending.load() & bit != 0
 }
 
 /// Tells a vCPU to look at some words of the pending array. Without a record it is told to look at
@@ -62,11 +96,6 @@ pub(super) fn unmask(shared: RamFrame, info: Option<InfoPlace>, port: Port) -> E
 #[inline(always)]
 pub(super) fn look_at(info: Option<InfoPlace>, words: u64) -> Effect {
     info.map_or(Effect::None, |info| select(selector(&info), upcall::byte(&info), words))
-}
-
-/// Unmasks a port. Returns whether it was masked and is pending: then nobody has told its vCPU.
-pub(super) fn is_due_unmasked<W: SharedWord<Value = u64>>(mask: &W, pending: &W, bit: u64) -> bool {
-    mask.clear(bit) & bit != 0 && pending.load() & bit != 0
 }
 
 #[inline(always)]

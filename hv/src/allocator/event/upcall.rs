@@ -4,6 +4,7 @@
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU8;
 
+use abi::PAGE_SIZE;
 use abi::shared_info::VcpuInfo;
 
 use super::word::SharedWord;
@@ -19,8 +20,10 @@ pub(super) enum Effect {
 }
 
 /// The byte in the record at `info`.
+#[inline(always)]
 pub(super) fn byte(info: &InfoPlace) -> &AtomicU8 {
-    info.frame.u8(info.offset + offset_of!(VcpuInfo, upcall_pending))
+    // The record ends in its frame.
+    info.frame.u8((info.offset + offset_of!(VcpuInfo, upcall_pending)) % PAGE_SIZE)
 }
 
 /// Tells a vCPU to look. One that was told so and has not looked yet needs no interrupt.
@@ -30,6 +33,12 @@ pub(super) fn raise(byte: &impl SharedWord<Value = u8>) -> Effect {
         0 => Effect::Upcall,
         _ => Effect::None,
     }
+}
+
+/// Tells the vCPU whose record is at `info` to look. Without a record it is told so once it has
+/// registered one.
+pub(super) fn raise_at(info: Option<InfoPlace>) -> Effect {
+    info.map_or(Effect::None, |info| raise(byte(&info)))
 }
 
 /// Tells a vCPU again that was told to look, and has not looked yet.

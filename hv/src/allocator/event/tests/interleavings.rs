@@ -4,13 +4,12 @@
 
 use abi::Port;
 use abi::event::fifo::{BUSY, LINK_MASK, LINKED, MASKED, PENDING};
-use abi::shared_info::PortBit;
 use loom::sync::atomic::Ordering::SeqCst;
 use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use crate::allocator::event::pending_bit::Marked;
+use crate::allocator::event::pending_bit::News;
 use crate::allocator::event::upcall::{self, Effect};
 use crate::allocator::event::word::SharedWord;
 use crate::allocator::event::{fifo, two_level};
@@ -100,8 +99,8 @@ impl Interrupt {
 
 /// One port of the 2-level ABI, and what leads to it.
 struct TwoLevel {
-    pending: Word<AtomicU64>,
-    mask: Word<AtomicU64>,
+    pending: Word<AtomicU32>,
+    mask: Word<AtomicU32>,
     selector: Word<AtomicU64>,
     upcall: Word<AtomicU8>,
     interrupt: Interrupt,
@@ -112,13 +111,15 @@ struct TwoLevel {
     seen: AtomicBool,
 }
 
-const BIT: PortBit = PortBit { word: 3, mask: 1 << 5 };
+/// The port's bit in its words, and the bit of those in the selector.
+const BIT: u32 = 1 << 5;
+const SELECTED: u64 = 1 << 3;
 
 impl TwoLevel {
     fn new(masked: bool) -> Arc<TwoLevel> {
         Arc::new(TwoLevel {
-            pending: Word(AtomicU64::new(0)),
-            mask: Word(AtomicU64::new(if masked { BIT.mask } else { 0 })),
+            pending: Word(AtomicU32::new(0)),
+            mask: Word(AtomicU32::new(if masked { BIT } else { 0 })),
             selector: Word(AtomicU64::new(0)),
             upcall: Word(AtomicU8::new(0)),
             interrupt: Interrupt(AtomicBool::new(false)),
@@ -129,27 +130,27 @@ impl TwoLevel {
     }
 
     fn select(&self) {
-        let effect = two_level::select(&self.selector, &self.upcall, 1 << BIT.word);
+        let effect = two_level::select(&self.selector, &self.upcall, SELECTED);
         self.interrupt.raise(effect);
     }
 
     fn send(&self) {
         self.news.store(true, SeqCst);
         let _locked = self.monitor.lock();
-        if let Marked::Now { masked: false } = two_level::mark(&self.pending, &self.mask, BIT) {
+        if let Some(News::Pending) = two_level::mark(&self.pending, &self.mask, BIT) {
             self.select();
         }
     }
 
     /// Linux's way: if it turns out to be pending, the monitor shall unmask it.
     fn unmask(&self) {
-        self.mask.clear(BIT.mask);
-        if self.pending.load() & BIT.mask == 0 {
+        self.mask.clear(BIT);
+        if self.pending.load() & BIT == 0 {
             return;
         }
-        self.mask.set(BIT.mask);
+        self.mask.set(BIT);
         let _locked = self.monitor.lock();
-        if two_level::is_due_unmasked(&self.mask, &self.pending, BIT.mask) {
+        if two_level::unmask_in(&self.mask, &self.pending, BIT) {
             self.select();
         }
     }
@@ -161,10 +162,10 @@ impl Kernel for TwoLevel {
             return;
         }
         self.upcall.store(0);
-        if self.selector.swap(0) & 1 << BIT.word == 0 || self.mask.load() & BIT.mask != 0 {
+        if self.selector.swap(0) & SELECTED == 0 || self.mask.load() & BIT != 0 {
             return;
         }
-        if self.pending.clear(BIT.mask) & BIT.mask != 0 && self.news.load(SeqCst) {
+        if self.pending.clear(BIT) & BIT != 0 && self.news.load(SeqCst) {
             self.seen.store(true, SeqCst);
         }
     }
@@ -226,7 +227,7 @@ impl Fifo {
     fn send(&self, port: usize) {
         self.news[port].store(true, SeqCst);
         let mut tail = self.tail.lock().unwrap();
-        if let Marked::Now { masked: false } = fifo::mark(&self.words[port]) {
+        if let Some(News::Pending) = fifo::mark(&self.words[port]) {
             self.enqueue(port, &mut tail);
         }
     }
