@@ -6,7 +6,7 @@ use abi::{DomId, Errno, Port, VcpuId};
 
 use super::pending_bit::News;
 use super::upcall::{self, Effect};
-use super::{Binding, Channel, EventTable, NO_PORT, is_global, two_level};
+use super::{Abi, Binding, Channel, EventTable, NO_PORT, is_global, two_level};
 use crate::allocator::Monitor;
 use crate::allocator::domain::Domain;
 use crate::allocator::interrupt::Loaded;
@@ -73,18 +73,21 @@ impl Monitor {
     pub fn announce(&mut self, announcement: Announcement) {
         let Announcement { receiver, port, news } = announcement;
         let Some(domain) = self.domains.get_mut(receiver) else { return };
-        if news != News::Pending || domain.events.pollers != 0 {
+        // What calls nothing is kept apart from what does: it needs no registers saved.
+        let simple = matches!(domain.events.abi, Abi::TwoLevel) && domain.events.pollers == 0;
+        if news != News::Pending || !simple {
             return self.announce_otherwise(announcement);
         }
         let Some(&Channel { vcpu, .. }) = domain.events.ports.get(port) else { return };
-        let interrupt = write_news(domain, vcpu, |events, info| events.announce(port, info));
+        let interrupt = write_news(domain, vcpu, |_, info| two_level::announce(info, port));
         if interrupt == Interrupt::Elsewhere {
             self.raise_elsewhere(VcpuKey { domain: receiver, vcpu }, EVENT_PPI);
         }
     }
 
-    /// For ports of which somebody else than their vCPU is to hear, or nobody yet.
-    #[cold]
+    /// The same for a port that joins a queue, or of which somebody else than its vCPU is to hear,
+    /// or nobody yet.
+    #[inline(never)]
     fn announce_otherwise(&mut self, Announcement { receiver, port, news }: Announcement) {
         if news != News::Unheard {
             self.wake_pollers(receiver, port);
@@ -173,8 +176,10 @@ impl Monitor {
     }
 
     /// Wakes the vCPUs that poll this port.
-    #[cold]
     fn wake_pollers(&mut self, id: DomId, port: Port) {
+        if self.domains.get(id).is_none_or(|domain| domain.events.pollers == 0) {
+            return;
+        }
         for number in 0..MAX_VCPUS as u32 {
             let key = VcpuKey { domain: id, vcpu: VcpuId(number) };
             let vcpu = self.domains.get(id).and_then(|domain| domain.vcpu(key.vcpu));
@@ -208,13 +213,15 @@ fn write_news(
     vcpu: VcpuId,
     news: impl FnOnce(&mut EventTable, Option<InfoPlace>) -> Effect,
 ) -> Interrupt {
-    let Domain { events, vcpus, interrupts, .. } = domain;
-    let Some(Some(vcpu)) = vcpus.get_mut(vcpu.0 as usize) else { return Interrupt::Done };
+    let Domain { id, events, vcpus, interrupts, .. } = domain;
+    let key = VcpuKey { domain: *id, vcpu };
+    let vcpu = vcpus.get_mut(vcpu.0 as usize).and_then(Option::as_deref_mut);
+    let Some(vcpu) = vcpu else { return Interrupt::Done };
     if news(events, vcpu.info) != Effect::Upcall {
         return Interrupt::Done;
     }
     vcpu.events = vcpu.events.wrapping_add(1);
-    if percpu::running() != vcpu.key {
+    if percpu::running() != key {
         return Interrupt::Elsewhere;
     }
     vcpu.interrupts.present(interrupts.enabled, &mut Loaded, EVENT_PPI);

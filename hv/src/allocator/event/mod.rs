@@ -51,19 +51,9 @@ use crate::types::MAX_VCPUS;
 /// Never a valid port.
 const NO_PORT: Port = Port(0);
 
-/// What a port is bound to.
+/// What a port is bound to. What events are sent on comes first: it is recognised soonest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
-    /// Nothing: the port is free.
-    Closed {
-        /// In the list of free ports.
-        next_free: Port,
-    },
-    /// Nothing yet: `remote` may bind it.
-    Unbound {
-        /// Who may.
-        remote: DomId,
-    },
     /// A port of a domain, which may be the same one.
     Interdomain {
         /// Whose.
@@ -71,10 +61,20 @@ pub enum Binding {
         /// Which.
         port: Port,
     },
-    /// A virtual interrupt.
-    Virq(Virq),
     /// Whoever in the domain sends on it.
     Ipi,
+    /// Nothing yet: `remote` may bind it.
+    Unbound {
+        /// Who may.
+        remote: DomId,
+    },
+    /// A virtual interrupt.
+    Virq(Virq),
+    /// Nothing: the port is free.
+    Closed {
+        /// In the list of free ports.
+        next_free: Port,
+    },
 }
 
 impl Default for Binding {
