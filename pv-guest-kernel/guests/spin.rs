@@ -11,7 +11,7 @@
 use core::time::Duration;
 
 use pv_guest_kernel::xenstore::Client;
-use pv_guest_kernel::{Environment, guest_main, println, time};
+use pv_guest_kernel::{Environment, guest_main, println, smp, time};
 
 guest_main!(main);
 
@@ -40,14 +40,23 @@ async fn main(environment: &'static Environment) {
 fn spin_for_ever() -> ! {
     println!("spinning");
     loop {
-        core::hint::spin_loop();
+        spin();
     }
 }
 
 fn spin_until(end: Duration) {
     while time::now() < end {
+        spin();
+    }
+}
+
+/// Spins for some microseconds. A machine that emulates its CPUs in turn may need to be told that
+/// others could run, too.
+fn spin() {
+    for _ in 0..1000 {
         core::hint::spin_loop();
     }
+    smp::relax();
 }
 
 /// How late it woke.

@@ -24,7 +24,7 @@ pub async fn to_a_sleeping_vcpu(report: &mut Report, count: u64) {
         time::sleep(Duration::from_micros(200)).await;
         report.expect("notify", smp::notify(vcpu));
         while smp::counts(vcpu).events < before + round {
-            core::hint::spin_loop();
+            smp::relax();
         }
     }
     // One more: each vCPU is told once that it may have missed some.

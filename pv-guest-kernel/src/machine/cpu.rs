@@ -41,6 +41,12 @@ pub(crate) fn wait(deadline: Option<Duration>) {
     unsafe { asm!("dsb sy", "wfi", options(nostack)) };
 }
 
+/// Says by YIELD that this CPU has nothing urgent to do.
+pub(crate) fn relax() {
+    // SAFETY: a hint.
+    unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
+}
+
 /// Does nothing for ever.
 pub(crate) fn halt() -> ! {
     loop {

@@ -32,6 +32,11 @@ thread_local! {
     };
 }
 
+/// Lets another thread run.
+pub(crate) fn relax() {
+    std::thread::yield_now();
+}
+
 /// Tells this thread from others.
 pub(crate) fn vcpu() -> u32 {
     VCPU.with(|&vcpu| vcpu)

@@ -33,7 +33,7 @@ mod vectors;
 #[cfg(target_os = "none")]
 pub(crate) use {
     backtrace::backtrace,
-    cpu::{clean_to_memory, halt, hypercall, wait},
+    cpu::{clean_to_memory, halt, hypercall, relax, wait},
     gic::{
         acknowledge_interrupt, deactivate_interrupt, disable_shared_interrupt,
         enable_shared_interrupt, private_interrupts, send_sgi, start as start_interrupts,

@@ -41,6 +41,12 @@ use mailbox::Job;
 /// vCPUs that a domain may have.
 pub const MAX_VCPUS: usize = 8;
 
+/// Says that this vCPU only waits for time to pass, or for another: to call in a loop that does.
+/// Nothing sleeps; but a CPU that shares what it runs on may let the other go first.
+pub fn relax() {
+    machine::relax();
+}
+
 /// Has a vCPU, which must be on and not vCPU 0, run a closure after those that it was given before.
 ///
 /// # Errors
