@@ -14,7 +14,7 @@ use abi::{Errno, PAGE_SIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::allocator::Monitor;
-use crate::machine::memory::RamFrame;
+use crate::machine::memory::{RamFrame, read_once};
 use crate::machine::{percpu, translate};
 use crate::types::{GuestVa, Mfn};
 
@@ -36,8 +36,8 @@ pub fn peek<T: FromBytes>(monitor: &Monitor, va: GuestVa) -> Option<T> {
 #[derive(Debug, Clone, Copy)]
 pub struct Place<T> {
     va: GuestVa,
-    /// Where it is, whole and aligned, in one frame of RAM; `None` if that is not known or not so.
-    found: Option<NonNull<T>>,
+    /// `None` if that is not known, or if it does not lie whole and aligned in one frame.
+    found: Option<Found<T>>,
 }
 
 impl<T: FromBytes + IntoBytes> Place<T> {
@@ -49,7 +49,7 @@ impl<T: FromBytes + IntoBytes> Place<T> {
             && let Some(value) = frame.read_aligned(page_offset(va))
         {
             let found = NonNull::new(frame.pointer().wrapping_add(page_offset(va)).cast());
-            return Ok((Place { va, found }, value));
+            return Ok((Place { va, found: found.map(Found) }, value));
         }
         Ok((Place { va, found: None }, read_scattered(monitor, va)?))
     }
@@ -62,13 +62,10 @@ impl<T: FromBytes + IntoBytes> Place<T> {
         offset: usize,
         field: F,
     ) -> Result<(), Errno> {
-        assert!(
-            offset.is_multiple_of(align_of::<F>()) && offset + size_of::<F>() <= size_of::<T>()
-        );
-        assert!(align_of::<F>() <= align_of::<T>());
-        let Some(found) = self.found else { return self.write_scattered(monitor, offset, field) };
-        // SAFETY: the structure lies in RAM, whole and aligned (`found`), hence the field, too.
-        unsafe { found.cast::<u8>().add(offset).cast::<F>().write_volatile(field) };
+        match self.found {
+            Some(found) => found.write(offset, field),
+            None => self.write_scattered(monitor, offset, field)?,
+        }
         Ok(())
     }
 
@@ -84,20 +81,6 @@ impl<T: FromBytes + IntoBytes> Place<T> {
         write(monitor, GuestVa(va), &field)
     }
 
-    /// The element of an array after this one, if it lies in the same page, and its place.
-    #[inline(always)]
-    pub fn next(self) -> Option<(Place<T>, T)> {
-        let va = GuestVa(self.va.0.wrapping_add(size_of::<T>() as u64));
-        if page_offset(va) == 0 || page_offset(va) > PAGE_SIZE - size_of::<T>() {
-            return None;
-        }
-        // SAFETY: it begins inside the frame in which this one lies, and ends there.
-        let found = unsafe { self.found?.add(1) };
-        // SAFETY: as for `RamFrame::read_aligned`: any bytes are a `T`, and they are copied once.
-        let value = unsafe { found.read_volatile() };
-        Some((Place { va, found: Some(found) }, value))
-    }
-
     /// The same place when pages may have moved.
     #[inline(always)]
     pub fn anew(self) -> Place<T> {
@@ -108,8 +91,81 @@ impl<T: FromBytes + IntoBytes> Place<T> {
     /// there, it is looked for anew.
     #[inline(always)]
     pub fn after_unmapping(self, unmapped: Mfn) -> Place<T> {
-        let elsewhere = |found: &NonNull<T>| Mfn::containing(found.addr().get() as u64) != unmapped;
+        let elsewhere = |found: &Found<T>| Mfn::containing(found.0.addr().get() as u64) != unmapped;
         Place { found: self.found.filter(elsewhere), ..self }
+    }
+}
+
+/// Where a structure lies, whole and aligned, in a frame of RAM: the caller's, as long as none of
+/// its pages moves.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<T>(NonNull<T>);
+
+impl<T: FromBytes + IntoBytes> Found<T> {
+    /// Reads it.
+    #[inline(always)]
+    pub fn read(self) -> T {
+        // SAFETY: it lies in RAM, whole and aligned.
+        unsafe { read_once(self.0.as_ptr()) }
+    }
+
+    /// It as the structure that the guest calls `va`.
+    pub fn at(self, va: GuestVa) -> Place<T> {
+        Place { va, found: Some(self) }
+    }
+
+    /// Writes the field at `offset` in it.
+    #[inline(always)]
+    pub fn write<F: IntoBytes + Immutable + Copy>(self, offset: usize, field: F) {
+        const { assert!(align_of::<F>() <= align_of::<T>()) };
+        assert!(
+            offset.is_multiple_of(align_of::<F>()) && offset + size_of::<F>() <= size_of::<T>()
+        );
+        // SAFETY: it lies in RAM, whole and aligned, hence the field, too.
+        unsafe { self.0.cast::<u8>().add(offset).cast::<F>().write_volatile(field) };
+    }
+}
+
+/// Elements of an array that follow each other in one page.
+#[derive(Debug)]
+pub struct Run<T> {
+    start: NonNull<T>,
+    next: NonNull<T>,
+    end: NonNull<T>,
+}
+
+impl<T: FromBytes + IntoBytes> Run<T> {
+    /// Those from `va` on, at most `count`. `None` if there are none that one step reaches.
+    #[inline(always)]
+    pub fn find(monitor: &Monitor, va: GuestVa, count: u64) -> Option<Run<T>> {
+        let offset = page_offset(va);
+        let fit = ((PAGE_SIZE - offset) / size_of::<T>()).min(usize::try_from(count).ok()?);
+        let frame = frame(monitor, va, Access::Write).ok()?;
+        let start = NonNull::new(frame.pointer().wrapping_add(offset).cast::<T>())?;
+        let end = NonNull::new(start.as_ptr().wrapping_add(fit))?;
+        let found = fit > 0 && offset.is_multiple_of(align_of::<T>());
+        found.then_some(Run { start, next: start, end })
+    }
+
+    /// How many of them [`Run::next`] has returned.
+    #[inline(always)]
+    pub fn taken(&self) -> u64 {
+        ((self.next.addr().get() - self.start.addr().get()) / size_of::<T>()) as u64
+    }
+}
+
+impl<T> Iterator for Run<T> {
+    type Item = Found<T>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Found<T>> {
+        if self.next == self.end {
+            return None;
+        }
+        let found = Found(self.next);
+        // SAFETY: there is an element before the end, which is in the same frame (`find`).
+        self.next = unsafe { self.next.add(1) };
+        Some(found)
     }
 }
 

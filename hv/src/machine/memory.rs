@@ -101,21 +101,8 @@ impl RamFrame {
         if !holds_aligned::<T>(offset) {
             return None;
         }
-        // SAFETY: the range is inside mapped RAM and aligned, and any bytes are a `T`. A guest may
-        // write meanwhile: any mixture of bytes is acceptable, because it is copied once.
-        unsafe {
-            let from = self.pointer().add(offset);
-            if align_of::<T>() != align_of::<u64>() {
-                return Some(from.cast::<T>().read_volatile());
-            }
-            // By double words, however small the fields are: their number makes the cost.
-            let mut value = MaybeUninit::<T>::uninit();
-            for index in 0..size_of::<T>() / size_of::<u64>() {
-                let word = from.cast::<u64>().add(index).read_volatile();
-                value.as_mut_ptr().cast::<u64>().add(index).write(word);
-            }
-            Some(value.assume_init())
-        }
+        // SAFETY: the range is inside mapped RAM and aligned.
+        Some(unsafe { read_once(self.pointer().add(offset).cast()) })
     }
 
     /// Writes a value at an offset aligned for it; false if it is not, or would leave the frame.
@@ -161,6 +148,64 @@ impl RamFrame {
     fn move_within(self, offset: usize, to_offset: usize, len: usize) {
         // SAFETY: both ranges are inside mapped RAM (`copy_to`); they may overlap.
         unsafe { core::ptr::copy(self.pointer().add(offset), self.pointer().add(to_offset), len) }
+    }
+}
+
+/// Reads a value of which any bytes are one. A guest may write it meanwhile: any mixture of bytes is
+/// acceptable, because each is read once.
+///
+/// # Safety
+/// The pointer must be aligned, and lead to mapped RAM.
+#[inline(always)]
+pub unsafe fn read_once<T: FromBytes>(from: *const T) -> T {
+    if align_of::<T>() != align_of::<u64>() {
+        // SAFETY: the caller's.
+        return unsafe { from.read_volatile() };
+    }
+    // By pairs of double words, however small the fields are: their number makes the cost.
+    let mut value = MaybeUninit::<T>::uninit();
+    let mut from = from.cast::<u64>();
+    let mut into = value.as_mut_ptr().cast::<u64>();
+    // SAFETY: `from` and `into` go through two values of that many double words.
+    unsafe {
+        for _ in 0..size_of::<T>() / size_of::<[u64; 2]>() {
+            into.cast::<[u64; 2]>().write(read_pair(&mut from));
+            into = into.add(2);
+        }
+        if !size_of::<T>().is_multiple_of(size_of::<[u64; 2]>()) {
+            into.write(from.read_volatile());
+        }
+        value.assume_init()
+    }
+}
+
+/// Reads two double words, and moves on behind them.
+///
+/// # Safety
+/// The pointer must be aligned, and lead to two double words of mapped RAM.
+#[inline(always)]
+unsafe fn read_pair(from: &mut *const u64) -> [u64; 2] {
+    #[cfg(target_os = "none")]
+    {
+        let (first, second);
+        // SAFETY: the caller's. Not `pure`: it is done once.
+        unsafe {
+            core::arch::asm!(
+                "ldp {first}, {second}, [{from}], #16",
+                first = out(reg) first,
+                second = out(reg) second,
+                from = inout(reg) *from,
+                options(nostack, readonly, preserves_flags)
+            )
+        }
+        [first, second]
+    }
+    #[cfg(not(target_os = "none"))]
+    // SAFETY: the caller's.
+    unsafe {
+        let pair = [from.read_volatile(), from.add(1).read_volatile()];
+        *from = from.add(2);
+        pair
     }
 }
 

@@ -31,8 +31,6 @@ impl Monitor {
         }
         let pool = &mut self.frames;
         let gfn = Gfn::containing(request.host_addr);
-        let mapping = Mapping::new(request.dom, request.reference, access, gfn);
-        let mapping = mapping.ok_or(Status::GeneralError)?;
         mapper.grants.maptrack.reserve(pool, caller).or(Err(Status::NoDeviceSpace))?;
         let frame = pins::pin(
             &mut granter.grants,
@@ -47,6 +45,7 @@ impl Monitor {
             return Err(Status::GeneralError);
         }
         pool.retain(frame);
+        let mapping = Mapping::new(request.dom, request.reference, access, gfn);
         // There is room: it was reserved.
         let handle = mapper.grants.maptrack.insert(mapping).ok_or(Status::NoDeviceSpace)?;
         Ok(Mapped { handle, mfn: frame.mfn() })
@@ -76,10 +75,12 @@ impl Monitor {
     #[inline(always)]
     fn end_mapping(&mut self, caller: DomId, handle: u32, gfn: Gfn) -> Result<Mfn, Status> {
         let mapper = self.domains.get_mut(caller).ok_or(Status::BadDomain)?;
-        let mapping = mapper.grants.maptrack.take(&mut self.frames, handle, gfn)?;
+        let maptrack = &mut mapper.grants.maptrack;
+        let &Mapping { granter, reference, access, .. } = maptrack.take(handle, gfn)?;
+        maptrack.trim(&mut self.frames);
         let leaf = mapper.stage2.unmap(&mut self.frames, gfn);
-        if let Some(granter) = self.domains.get_mut(mapping.granter) {
-            granter.grants.unpin(mapping.reference, mapping.access);
+        if let Some(granter) = self.domains.get_mut(granter) {
+            granter.grants.unpin(reference, access);
         }
         // A leaf of a grant goes by this way only, so it is there.
         let Ok(Some(leaf)) = leaf else { return Err(Status::GeneralError) };

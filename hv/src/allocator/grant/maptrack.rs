@@ -12,65 +12,45 @@ use crate::allocator::frame_box::FrameBox;
 pub(super) const CHUNK: u32 = 256;
 /// Chunks in a full list: 16384 mappings.
 const CHUNKS: usize = 64;
-const _: () = assert!(size_of::<[Place; CHUNK as usize]>() == abi::PAGE_SIZE);
+const _: () = assert!(size_of::<[Mapping; CHUNK as usize]>() == abi::PAGE_SIZE);
 
-/// One mapping.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One mapping, or a place for one.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(16))]
 pub(super) struct Mapping {
+    pub(super) reference: GrantRef,
+    /// Where it is in the mapper's space. Guest frames have 28 bits at most.
+    gfn: u32,
+    /// The next free place, `Maptrack::NONE`, or `Maptrack::USED` if this one is not free.
+    next: u32,
     pub(super) granter: DomId,
     pub(super) access: Access,
-    pub(super) reference: GrantRef,
-    gfn: u32,
 }
 
 impl Mapping {
-    /// `None` if there is no such guest frame: they have 28 bits at most.
-    pub(super) fn new(
-        granter: DomId,
-        reference: GrantRef,
-        access: Access,
-        gfn: Gfn,
-    ) -> Option<Mapping> {
-        Some(Mapping { granter, access, reference, gfn: u32::try_from(gfn.0).ok()? })
+    /// One at a guest frame that exists.
+    #[inline(always)]
+    pub(super) fn new(granter: DomId, reference: GrantRef, access: Access, gfn: Gfn) -> Mapping {
+        Mapping { granter, access, reference, gfn: gfn.0 as u32, next: Maptrack::USED }
+    }
+
+    const fn free(next: u32) -> Mapping {
+        let (granter, access) = (DomId::INVALID, Access::Read);
+        Mapping { reference: GrantRef(0), gfn: 0, next, granter, access }
     }
 
     /// Where it is in the mapper's space.
+    #[inline(always)]
     pub(super) fn gfn(&self) -> Gfn {
         Gfn(u64::from(self.gfn))
     }
 }
 
-/// What a handle leads to.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(16))]
-struct Place {
-    reference: GrantRef,
-    gfn: u32,
-    /// The next free place, `Maptrack::NONE`, or `Maptrack::USED` if this one is not free: then the
-    /// other fields are a mapping.
-    next: u32,
-    granter: DomId,
-    access: Access,
-}
-
-impl Place {
-    const fn free(next: u32) -> Place {
-        let (granter, access) = (DomId::INVALID, Access::Read);
-        Place { reference: GrantRef(0), gfn: 0, next, granter, access }
-    }
-
-    #[inline(always)]
-    fn mapping(&self) -> Option<Mapping> {
-        let Place { reference, gfn, next, granter, access } = *self;
-        (next == Maptrack::USED).then_some(Mapping { granter, access, reference, gfn })
-    }
-}
-
 /// A chunk whose places, which count from `first`, are all free.
-fn free_places(first: u32) -> [Place; CHUNK as usize] {
-    let mut places = [Place::free(Maptrack::NONE); CHUNK as usize];
+fn free_places(first: u32) -> [Mapping; CHUNK as usize] {
+    let mut places = [Mapping::free(Maptrack::NONE); CHUNK as usize];
     for (place, next) in places.iter_mut().zip(first + 1..first + CHUNK) {
-        *place = Place::free(next);
+        *place = Mapping::free(next);
     }
     places
 }
@@ -78,7 +58,7 @@ fn free_places(first: u32) -> [Place; CHUNK as usize] {
 /// A domain's mappings.
 #[derive(Debug)]
 pub(super) struct Maptrack {
-    chunks: Vec<FrameBox<[Place; CHUNK as usize]>, CHUNKS>,
+    chunks: Vec<FrameBox<[Mapping; CHUNK as usize]>, CHUNKS>,
     /// The first free place.
     free: u32,
     /// Places in use.
@@ -96,7 +76,7 @@ impl Maptrack {
     }
 
     #[inline(always)]
-    fn place_mut(&mut self, handle: u32) -> Option<&mut Place> {
+    fn place_mut(&mut self, handle: u32) -> Option<&mut Mapping> {
         let chunk = self.chunks.get_mut((handle / CHUNK) as usize)?;
         chunk.get_mut((handle % CHUNK) as usize)
     }
@@ -128,9 +108,8 @@ impl Maptrack {
     pub(super) fn insert(&mut self, mapping: Mapping) -> Option<u32> {
         let handle = self.free;
         let place = self.place_mut(handle)?;
-        let Mapping { granter, access, reference, gfn } = mapping;
         let next = place.next;
-        *place = Place { reference, gfn, next: Self::USED, granter, access };
+        *place = mapping;
         self.free = next;
         self.used += 1;
         Some(handle)
@@ -139,32 +118,35 @@ impl Maptrack {
     /// The mapping with this handle.
     pub(super) fn get(&self, handle: u32) -> Option<Mapping> {
         let chunk = self.chunks.get((handle / CHUNK) as usize)?;
-        chunk.get((handle % CHUNK) as usize)?.mapping()
+        let mapping = chunk.get((handle % CHUNK) as usize)?;
+        (mapping.next == Self::USED).then_some(*mapping)
     }
 
-    /// Forgets the mapping with this handle, if it is at `gfn`, and returns it. With the last one go
-    /// all chunks but the first: a list that is hardly used would grow and shrink all the time
-    /// without it.
+    /// Forgets the mapping with this handle, if it is at `gfn`; what it was is left to be read.
+    /// Call [`Maptrack::trim`] afterwards.
     #[inline(always)]
-    pub(super) fn take(
-        &mut self,
-        pool: &mut FramePool,
-        handle: u32,
-        gfn: Gfn,
-    ) -> Result<Mapping, Status> {
-        let next = self.free;
-        let place = self.place_mut(handle).ok_or(Status::BadHandle)?;
-        let mapping = place.mapping().ok_or(Status::BadHandle)?;
+    pub(super) fn take(&mut self, handle: u32, gfn: Gfn) -> Result<&Mapping, Status> {
+        let chunk = self.chunks.get_mut((handle / CHUNK) as usize).ok_or(Status::BadHandle)?;
+        let mapping = chunk.get_mut((handle % CHUNK) as usize).ok_or(Status::BadHandle)?;
+        if mapping.next != Self::USED {
+            return Err(Status::BadHandle);
+        }
         if mapping.gfn() != gfn {
             return Err(Status::GeneralError);
         }
-        place.next = next;
+        mapping.next = self.free;
         self.free = handle;
         self.used -= 1;
+        Ok(mapping)
+    }
+
+    /// With the last mapping go all chunks but the first: a list that is hardly used would grow and
+    /// shrink all the time without it.
+    #[inline(always)]
+    pub(super) fn trim(&mut self, pool: &mut FramePool) {
         if self.used == 0 && self.chunks.len() > 1 {
             self.shrink(pool);
         }
-        Ok(mapping)
     }
 
     #[cold]

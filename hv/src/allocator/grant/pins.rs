@@ -57,11 +57,15 @@ impl Pins {
         marks
     }
 
-    /// The pins and one more.
+    /// Those of a frame that was not pinned.
     #[inline(always)]
-    fn with(self, access: Access) -> Result<Pins, Status> {
-        let count = self.count.checked_add(1).ok_or(Status::GeneralError)?;
-        Ok(Pins { count, writers: self.writers + u8::from(access == Access::Write), ..self })
+    fn first(frame: Mfn, grantee: DomId, access: Access) -> Pins {
+        Pins {
+            frame: frame.0 as u32,
+            grantee,
+            count: 1,
+            writers: u8::from(access == Access::Write),
+        }
     }
 
     /// Takes one away. Returns the marks that the others need not.
@@ -91,32 +95,34 @@ pub(super) fn pin(
 ) -> Result<RamFrame, Status> {
     let (entry, pins) = granter.entry_mut(reference).ok_or(Status::BadGrantRef)?;
     let frame = match pins.frame_for(grantee)? {
-        Some(mfn) => pin_again(entry, *pins, pool, mfn, access)?,
+        Some(mfn) => pin_again(entry, pins, pool, mfn, access)?,
         None => {
             let gfn = entry.claim(grantee, access)?;
-            own_ram(space, gfn).inspect_err(|_| entry.release(access.flags()))?
+            let frame = own_ram(space, gfn).inspect_err(|_| entry.release(access.flags()))?;
+            *pins = Pins::first(frame.mfn(), grantee, access);
+            frame
         }
     };
-    let pinned = pins.with(access)?;
-    *pins = Pins { frame: frame.mfn().0 as u32, grantee, ..pinned };
     granter.pinned += 1;
     Ok(frame)
 }
 
-/// The frame of an entry that is pinned already. A first writer must be allowed to write.
+/// Pins an entry that is pinned already. A first writer must be allowed to write.
 #[inline(never)]
 fn pin_again(
     entry: SharedEntry,
-    pins: Pins,
+    pins: &mut Pins,
     pool: &FramePool,
     mfn: Mfn,
     access: Access,
 ) -> Result<RamFrame, Status> {
     let frame = pool.ram(mfn).ok_or(Status::BadPage)?;
-    pins.with(access)?;
+    let count = pins.count.checked_add(1).ok_or(Status::GeneralError)?;
     if !pins.marks().contains(access.flags()) {
         entry.claim(pins.grantee, access)?;
     }
+    // There are no more writers than mappings.
+    *pins = Pins { count, writers: pins.writers + u8::from(access == Access::Write), ..*pins };
     Ok(frame)
 }
 
