@@ -4,6 +4,7 @@
 
 use abi::Errno;
 use abi::event::PortOnly;
+use abi::grant::{Command, Copy, MapGrantRef, UnmapGrantRef};
 use abi::hypercall::Number;
 
 use super::call::{Call, Handler, Outcome};
@@ -54,7 +55,7 @@ tables! {
     Multicall => nested_multicall, multicall;
     XenVersion => version::xen_version, xen_version;
     ConsoleIo => console::console_io;
-    GrantTableOp => grant::grant_table_op;
+    GrantTableOp => grant::grant_table_op, grant_table_op;
     VmAssist => vcpu::vm_assist;
     VcpuOp => vcpu::vcpu_op;
     SchedOp => sched::sched_op, sched_op;
@@ -152,6 +153,40 @@ fn announce(
 #[inline(never)]
 fn other_event_channel_op(context: &mut Context) -> Resume {
     locked(context, event::event_channel_op)
+}
+
+/// What moves data has an entry of its own for each command: input and output wait for it.
+extern "C" fn grant_table_op(context: &mut Context) -> Resume {
+    if context.x[0] == Command::Copy.raw() { copy_grants(context) } else { map_or_unmap(context) }
+}
+
+#[inline(never)]
+extern "C" fn map_or_unmap(context: &mut Context) -> Resume {
+    match Command::from_raw(context.x[0]) {
+        Some(Command::MapGrantRef) => map_grants(context),
+        Some(Command::UnmapGrantRef) => unmap_grants(context),
+        _ => other_grant_table_op(context),
+    }
+}
+
+#[inline(never)]
+extern "C" fn copy_grants(context: &mut Context) -> Resume {
+    locked(context, grant::each::<Copy>)
+}
+
+#[inline(never)]
+extern "C" fn map_grants(context: &mut Context) -> Resume {
+    locked(context, grant::each::<MapGrantRef>)
+}
+
+#[inline(never)]
+extern "C" fn unmap_grants(context: &mut Context) -> Resume {
+    locked(context, grant::each::<UnmapGrantRef>)
+}
+
+#[inline(never)]
+extern "C" fn other_grant_table_op(context: &mut Context) -> Resume {
+    locked(context, grant::grant_table_op)
 }
 
 /// Yielding is short when nobody waits, and leads to another vCPU otherwise.

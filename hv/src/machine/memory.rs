@@ -317,7 +317,7 @@ const fn holds_aligned<T>(offset: usize) -> bool {
 /// Whether `len` bytes from `offset` lie inside one frame.
 #[inline(always)]
 pub const fn in_frame(offset: usize, len: usize) -> bool {
-    offset <= PAGE_SIZE && len <= PAGE_SIZE - offset
+    offset.saturating_add(len) <= PAGE_SIZE
 }
 
 /// Makes earlier writes to translation tables visible to every CPU's table walker (DSB ISHST,

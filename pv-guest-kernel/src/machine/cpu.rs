@@ -5,6 +5,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use core::time::Duration;
 
+use aarch64_cpu::asm::barrier;
 use abi::hypercall::{HVC_TAG, Number};
 
 use super::timer;
@@ -61,8 +62,7 @@ pub(crate) fn clean_to_memory(start: NonNull<u8>, length: usize) {
         // SAFETY: cleaning changes no contents.
         unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack)) };
     }
-    // SAFETY: a barrier.
-    unsafe { asm!("dsb sy", options(nostack)) };
+    barrier::dsb(barrier::SY);
 }
 
 /// Drops cached copies.
@@ -71,8 +71,7 @@ pub(super) fn clean_and_invalidate(range: &Range<u64>) {
         // SAFETY: what a cache holds is written back first, so no contents are lost.
         unsafe { asm!("dc civac, {}", in(reg) line, options(nostack)) };
     }
-    // SAFETY: a barrier.
-    unsafe { asm!("dsb sy", options(nostack)) };
+    barrier::dsb(barrier::SY);
 }
 
 /// The cache lines that a range touches.

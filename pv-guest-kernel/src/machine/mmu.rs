@@ -4,6 +4,7 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::ops::Range;
 
+use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{MAIR_EL1, SCTLR_EL1, TCR_EL1, TTBR0_EL1};
 use fdt::Fdt;
 use tock_registers::interfaces::{ReadWriteable, Writeable};
@@ -94,6 +95,5 @@ fn load(root: u64) {
             + SCTLR_EL1::WXN::Enable
             + SCTLR_EL1::SA::Enable,
     );
-    // SAFETY: a barrier.
-    unsafe { asm!("isb", options(nostack)) };
+    barrier::isb(barrier::SY);
 }

@@ -4,9 +4,10 @@
 //! The kernel runs on SP_EL0 and exceptions on SP_EL1, so that an overflow of the stack can be
 //! told, too.
 
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, VBAR_EL1};
 use abi::sched::ShutdownReason;
 use tock_registers::interfaces::{Readable, Writeable};
@@ -53,8 +54,7 @@ unsafe extern "C" {
 /// From now on exceptions are told.
 pub(super) fn install() {
     VBAR_EL1.set((&raw const exception_vectors).addr() as u64);
-    // SAFETY: a barrier.
-    unsafe { asm!("isb", options(nostack)) };
+    barrier::isb(barrier::SY);
 }
 
 /// Entered from the vectors: the registers that were saved, and the vector's number.
