@@ -250,11 +250,6 @@ core::arch::global_asm!(
     stp x3, x4, [x0], #16
     .endr
     .endm
-    .macro copy_pairs_if bit, count
-    tbz x2, #\bit, 0f
-    copy_pairs \count
-0:
-    .endm
     .macro copy_one_if bit, size, register
     tbz x2, #\bit, 0f
     ldr\size \register\()3, [x1], #1 << \bit
@@ -270,7 +265,9 @@ copy_bytes:                             // x0: to, x1: from, x2: bytes; clobbers
     subs x2, x2, #512
     b.hs 1b
 2:  .irp bit, 8, 7, 6, 5, 4             // that 512 was subtracted once more leaves these bits
-    copy_pairs_if \bit, 1 << (\bit - 4)
+    tbz x2, #\bit, 0f
+    copy_pairs 1 << (\bit - 4)
+0:
     .endr
 3:  copy_one_if 3, , x
     copy_one_if 2, , w
