@@ -7,7 +7,7 @@
 //! The kernel is one thread on vCPU 0; what the others do is in `smp`. Interrupts stay masked: the [`executor`] looks for events
 //! between tasks and waits for them when nothing is ready. What touches registers, page tables or
 //! assembly is in the `machine` module; everything else also runs on the host, where
-//! `machine::host` stands in for the monitor, so that drivers can be tested there.
+//! the module `host` stands in for the monitor, so that drivers can be tested there.
 
 #![cfg_attr(target_os = "none", no_std)]
 // Memory and hardware are touched in the modules that say so below, and nowhere else.
@@ -54,6 +54,8 @@ pub mod xenstore;
 
 pub use abi;
 pub use device_tree::Environment;
+#[cfg(not(target_os = "none"))]
+pub use machine::host;
 
 /// Names the kernel's main function: `async fn main(environment: &'static Environment)`.
 ///

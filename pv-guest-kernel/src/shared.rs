@@ -143,6 +143,13 @@ impl SharedPage {
         unsafe { place.as_ref() }.fetch_and(mask, order)
     }
 
+    /// Sets the bits of `mask` and returns what was there.
+    pub fn fetch_or_u64(&self, offset: usize, mask: u64, order: Ordering) -> u64 {
+        let place = self.place(offset, size_of::<u64>()).cast::<AtomicU64>();
+        // SAFETY: as for the accessors.
+        unsafe { place.as_ref() }.fetch_or(mask, order)
+    }
+
     /// Writes `new` if `current` is there, with acquire and release order.
     ///
     /// # Errors

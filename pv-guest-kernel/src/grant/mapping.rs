@@ -10,6 +10,7 @@ use abi::{DomId, Errno, GrantRef};
 
 use super::Access;
 use crate::hypercall::grant_table;
+use crate::machine;
 use crate::memory::{OutOfWindow, Window};
 use crate::shared::SharedPage;
 
@@ -110,8 +111,9 @@ impl Mapping {
 
     /// One of the pages; `index` must be less than [`Mapping::pages`].
     pub fn page(&self, index: usize) -> SharedPage {
+        let page = machine::mapped_page(self.0.window.page(index), self.bus_address(index));
         // SAFETY: the page is mapped as long as the mapping is kept.
-        unsafe { SharedPage::new(self.0.window.page(index), self.0.clone()) }
+        unsafe { SharedPage::new(page, self.0.clone()) }
     }
 
     /// The address by which a device reaches that page, in the directly mapped domain.

@@ -12,7 +12,7 @@ mod cpu;
 #[cfg(target_os = "none")]
 mod gic;
 #[cfg(not(target_os = "none"))]
-mod host;
+pub mod host;
 #[cfg(target_os = "none")]
 mod image;
 #[cfg(target_os = "none")]
@@ -40,7 +40,7 @@ pub(crate) use {
     },
     image::whole as image_range,
     secondary::{Start, firmware_call, set_stacks, vcpu},
-    shared::{event_pages, grant_frame, grantable_frame, set_grant_window},
+    shared::{event_pages, grant_frame, grantable_frame, mapped_page, set_grant_window},
     stack::behind as stacks_behind,
     timer::{now, since_counter_zero, start as start_timer},
 };

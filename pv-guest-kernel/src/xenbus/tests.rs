@@ -6,15 +6,16 @@ use futures_util::future::{FutureExt, join};
 
 use super::{Device, Error, serve_backends};
 use crate::executor;
+use crate::host::Monitor;
 use crate::xenstore::Client;
-use crate::xenstore::fake::{self, FakeStore};
+use crate::xenstore::fake::FakeStore;
 
 const FRONTEND: &str = "/local/domain/5/device/clock/0";
 const BACKEND: &str = "/local/domain/0/backend/clock/5/0";
 
 /// Makes both directories, as the toolstack does, and connects both domains.
 fn with_device(test: impl AsyncFnOnce(FakeStore, Client, Client) + Send + 'static) {
-    fake::run(|| async move {
+    Monitor::run_alone(|| async move {
         let store = FakeStore::default();
         store.set(&[
             (&format!("{FRONTEND}/backend"), BACKEND),

@@ -15,22 +15,6 @@ use crate::event::Channel;
 use crate::executor;
 use crate::shared::SharedPage;
 
-/// Runs a test's tasks in a thread that is not ended: tasks that are left in it hold state of the
-/// thread, which must not go first.
-pub(crate) fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
-    let (done, result) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let test = std::panic::AssertUnwindSafe(|| executor::run(test()));
-        done.send(std::panic::catch_unwind(test)).unwrap();
-        loop {
-            std::thread::park();
-        }
-    });
-    if let Err(panic) = result.recv().unwrap() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 /// The store. Clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct FakeStore(Rc<RefCell<State>>);

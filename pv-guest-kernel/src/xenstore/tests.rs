@@ -10,13 +10,14 @@ use abi::{DomId, Errno};
 use futures_util::future::{FutureExt, join_all, join3};
 
 use super::Client;
-use super::fake::{self, FakeStore};
+use super::fake::FakeStore;
 use crate::event::Channel;
 use crate::executor;
+use crate::host::Monitor;
 use crate::shared::SharedPage;
 
 fn with_store(test: impl AsyncFnOnce(FakeStore, Client) + Send + 'static) {
-    fake::run(|| async move {
+    Monitor::run_alone(|| async move {
         let store = FakeStore::default();
         let client = store.connect(5);
         test(store, client).await;
@@ -176,7 +177,7 @@ fn a_transaction_that_fails_or_is_dropped_is_ended() {
 
 #[test]
 fn a_broken_ring_fails_all_requests() {
-    fake::run(|| async {
+    Monitor::run_alone(|| async {
         let page = SharedPage::allocate().unwrap();
         let (near, far) = Channel::loopback().unwrap();
         let client = Client::new(page.clone(), near);
@@ -193,7 +194,7 @@ fn a_broken_ring_fails_all_requests() {
 
 #[test]
 fn a_ring_that_is_not_connected_yet_is_left_alone() {
-    fake::run(|| async {
+    Monitor::run_alone(|| async {
         let page = SharedPage::allocate().unwrap();
         page.store_u32(2068, 1, Ordering::Relaxed);
         let (near, far) = Channel::loopback().unwrap();

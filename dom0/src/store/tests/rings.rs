@@ -2,31 +2,17 @@
 //! guests that do not play by the rules.
 
 use core::{mem::offset_of, sync::atomic::Ordering, time::Duration};
-use std::{format, string::String, sync::mpsc, thread, vec, vec::Vec};
+use std::{format, string::String, vec, vec::Vec};
 
 use abi::{
     DomId, Errno,
     xenstore::{Access, Header, MessageType, Permission, RING_SIZE, Ring},
 };
 use proptest::prelude::*;
-use pv_guest_kernel::{event::Channel, executor, shared::SharedPage, time, xenstore::Client};
+use pv_guest_kernel::{event::Channel, host::Monitor, shared::SharedPage, time, xenstore::Client};
 use zerocopy::IntoBytes;
 
 use crate::store::Server;
-
-/// Runs a test on a thread that is never torn down: the clients' tasks never end, and hold
-/// channels, which cannot be closed once the thread's state is gone.
-fn run<F: Future<Output = ()> + 'static>(test: impl FnOnce() -> F + Send + 'static) {
-    let (done, wait) = mpsc::channel();
-    thread::spawn(move || {
-        executor::run(test());
-        done.send(()).unwrap();
-        loop {
-            thread::park();
-        }
-    });
-    wait.recv_timeout(Duration::from_secs(60)).expect("the test's thread panicked or hangs");
-}
 
 fn connect(server: &Server, domid: u16) -> (SharedPage, Channel) {
     let page = SharedPage::allocate().unwrap();
@@ -60,7 +46,7 @@ async fn home(dom0: &Client, domid: u16) {
 
 #[test]
 fn clients_use_the_store_over_their_rings() {
-    run(|| async {
+    Monitor::run_alone(|| async {
         let server = Server::new();
         let dom0 = client(&server, 0);
         let guest = client(&server, 3);
@@ -96,7 +82,7 @@ fn clients_use_the_store_over_their_rings() {
 
 #[test]
 fn a_released_domain_is_gone() {
-    run(|| async {
+    Monitor::run_alone(|| async {
         let server = Server::new();
         let dom0 = client(&server, 0);
         let guest = client(&server, 3);
@@ -141,7 +127,7 @@ async fn settle() {
 
 #[test]
 fn a_ring_with_impossible_indices_is_closed_and_the_others_live_on() {
-    run(|| async {
+    Monitor::run_alone(|| async {
         let server = Server::new();
         let dom0 = client(&server, 0);
         let (page, channel) = connect(&server, 3);
@@ -161,7 +147,7 @@ fn a_ring_with_impossible_indices_is_closed_and_the_others_live_on() {
 
 #[test]
 fn a_message_that_is_too_long_closes_the_ring() {
-    run(|| async {
+    Monitor::run_alone(|| async {
         let server = Server::new();
         let (page, channel) = connect(&server, 3);
         let header = Header { kind: 2, request: 0, transaction: 0, length: 4097 };
@@ -174,7 +160,7 @@ fn a_message_that_is_too_long_closes_the_ring() {
 
 #[test]
 fn a_request_may_arrive_byte_by_byte() {
-    run(|| async {
+    Monitor::run_alone(|| async {
         let server = Server::new();
         let (page, channel) = connect(&server, 3);
         let produced = || page.load_u32(offset_of!(Ring, response_producer), Ordering::Acquire);
@@ -192,7 +178,7 @@ fn a_request_may_arrive_byte_by_byte() {
 
 #[test]
 fn a_guest_that_does_not_read_holds_up_only_itself() {
-    run(|| async {
+    Monitor::run_alone(|| async {
         let server = Server::new();
         let dom0 = client(&server, 0);
         let (page, channel) = connect(&server, 3);
@@ -227,7 +213,7 @@ proptest! {
             (any::<u32>(), proptest::collection::vec(any::<u8>(), 0..200), 0usize..16), 1..20,
         ),
     ) {
-        run(|| async move {
+        Monitor::run_alone(|| async move {
             let server = Server::new();
             let dom0 = client(&server, 0);
             let (page, channel) = connect(&server, 3);
