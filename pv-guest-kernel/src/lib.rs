@@ -4,10 +4,11 @@
 //! sleeps in WFI, events, grants, time and a console. It knows that it is a guest: after boot it
 //! makes hypercalls and takes event interrupts, and touches no emulated device register.
 //!
-//! The kernel is one thread on vCPU 0; what the others do is in `smp`. Interrupts stay masked: the [`executor`] looks for events
-//! between tasks and waits for them when nothing is ready. What touches registers, page tables or
-//! assembly is in the `machine` module; everything else also runs on the host, where
-//! the module `host` stands in for the monitor, so that drivers can be tested there.
+//! The kernel is one thread on vCPU 0; what the others do is in `smp`. Interrupts stay masked: the
+//! [`executor`] looks for events between tasks and waits for them when nothing is ready. What
+//! touches registers, page tables or assembly is in the `machine` module; everything else also runs
+//! on the host, where the module `host` stands in for the monitor, so that drivers can be tested
+//! there.
 
 #![cfg_attr(target_os = "none", no_std)]
 // Memory and hardware are touched in the modules that say so below, and nowhere else.

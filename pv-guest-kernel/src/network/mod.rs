@@ -23,7 +23,7 @@ use abi::Errno;
 use futures_util::future::{Either, select};
 use thiserror::Error as ErrorMessage;
 
-use crate::xenbus::{Error, frontends, run_frontend};
+use crate::xenbus::{Error, first_frontend, run_frontend};
 use crate::xenstore::Client;
 use crate::{Environment, executor};
 
@@ -111,15 +111,7 @@ impl Network {
     /// As [`StartError`] says.
     pub async fn start(environment: &Environment, store: &Client) -> Result<Network, StartError> {
         let configuration = Configuration::from_arguments(environment)?;
-        let watch = store.watch("device/vif").await?;
-        let path = loop {
-            let interfaces = frontends(store, "vif").await?;
-            match interfaces.into_iter().next() {
-                Some(path) => break path,
-                None => log::info!("waiting for a network interface (xl network-attach)"),
-            }
-            watch.next().await;
-        };
+        let path = first_frontend(store, "vif").await?;
         let network = Network::connect(store, &path, configuration).await?;
         network.address().await;
         Ok(network)

@@ -22,6 +22,21 @@ pub async fn frontends(store: &Client, class: &str) -> Result<Vec<String>, Errno
     }
 }
 
+/// The directory of this domain's first device of a class; if there is none yet, waits for one.
+///
+/// # Errors
+/// If the store cannot be read.
+pub async fn first_frontend(store: &Client, class: &str) -> Result<String, Errno> {
+    let watch = store.watch(&format!("device/{class}")).await?;
+    loop {
+        if let Some(path) = frontends(store, class).await?.into_iter().next() {
+            return Ok(path);
+        }
+        log::info!("waiting for a device of class {class}");
+        watch.next().await;
+    }
+}
+
 /// Runs a frontend's driver, and again each time that the backend has gone and comes back, until
 /// the driver returns for a reason of its own.
 ///

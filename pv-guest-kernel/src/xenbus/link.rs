@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering;
 
 use abi::ring::{BackRing, FrontRing, Message, RingError, SharedMemory};
 use abi::{GrantRef, Port};
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, FutureExt, select};
+use futures_util::stream::{FuturesOrdered, StreamExt};
 
 use super::{Device, Error, State};
 use crate::event::Channel;
@@ -134,6 +135,36 @@ impl<'d, Request: Message, Response: Message> BackLink<'d, Request, Response> {
         // The ring's page keeps the mapping.
         let ring = BackRing::attach(mapping.page(0));
         Ok(Link { device, ring: RefCell::new(ring), channel, _grant: None })
+    }
+}
+
+impl<Request: Message, Response: Message> BackLink<'_, Request, Response> {
+    /// Works on requests as they come, on several at a time, and answers them in their order, until
+    /// the frontend goes away. Work that is not done then is dropped.
+    ///
+    /// # Errors
+    /// If the frontend goes away or breaks the ring's rules.
+    pub async fn answer(&self, work: impl AsyncFn(Request) -> Response) -> Result<(), Error> {
+        // The ring has so many slots, so no more than that can be in it.
+        let mut working = FuturesOrdered::new();
+        loop {
+            while let Some(request) = self.try_receive()? {
+                working.push_back(work(request));
+            }
+            while let Some(Some(response)) = working.next().now_or_never() {
+                self.push(&response)?;
+            }
+            self.flush();
+            if working.is_empty() {
+                self.wait().await?;
+                continue;
+            }
+            match select(pin!(self.wait()), working.next()).await {
+                Either::Left((result, _)) => result?,
+                Either::Right((Some(response), _)) => self.push(&response)?,
+                Either::Right((None, _)) => {}
+            }
+        }
     }
 }
 

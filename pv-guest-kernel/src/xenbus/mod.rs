@@ -15,7 +15,7 @@
 //! Closing, Closed                      <---     Closing, Closed
 //! ```
 //!
-//! A driver is two async functions and the two types of its messages:
+//! A pair of drivers is two types of messages and two async functions:
 //!
 //! ```ignore
 //! async fn front(device: &Device) -> Result<(), Error> {
@@ -29,10 +29,7 @@
 //!     device.switch_state(State::InitWait).await?;
 //!     let link = BackLink::<Question, Answer>::accept(device).await?;
 //!     device.switch_state(State::Connected).await?;
-//!     loop {
-//!         let question = link.receive().await?;
-//!         link.send(&Answer { .. })?;
-//!     }
+//!     link.answer(async |question| Answer { .. }).await
 //! }
 //!
 //! run_frontend(&store, "device/clock/0", front).await?; // in the guest
@@ -40,9 +37,12 @@
 //! ```
 //!
 //! Both are called again when the other end has gone and comes back. All that they own (ring,
-//! grants, mappings, ports) is given back when they return or are dropped.
+//! grants, mappings, ports) is given back when they return or are dropped. A [`Caller`] is a
+//! frontend for many tasks that only ask and wait for the answer: its `front` is written already.
+//! `cargo xtask new-driver NAME` writes such a pair; docs/new-driver.md follows one line by line.
 
 mod backend;
+mod caller;
 mod device;
 mod frontend;
 mod link;
@@ -59,8 +59,9 @@ use thiserror::Error;
 use crate::grant::GrantError;
 
 pub use backend::serve_backends;
+pub use caller::Caller;
 pub use device::Device;
-pub use frontend::{frontends, run_frontend};
+pub use frontend::{first_frontend, frontends, run_frontend};
 pub use link::{BackLink, FrontLink, Link};
 
 /// Why a device is not, or no longer, in operation.

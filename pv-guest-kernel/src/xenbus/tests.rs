@@ -1,10 +1,13 @@
 //! Two ends of a device in one store: how they meet, part and meet again.
 
+use std::pin::pin;
+use std::rc::Rc;
+
 use abi::Errno;
 use abi::xenbus::State;
-use futures_util::future::{FutureExt, join};
+use futures_util::future::{Either, FutureExt, join, join_all, select};
 
-use super::{Device, Error, serve_backends};
+use super::{BackLink, Caller, Device, Error, serve_backends};
 use crate::executor;
 use crate::host::Monitor;
 use crate::xenstore::Client;
@@ -143,6 +146,84 @@ fn a_backend_that_was_never_served_is_closed_too() {
         executor::yield_now().await;
         assert_eq!(store.get(&state), None);
         drop(server);
+    });
+}
+
+type Link<'d> = BackLink<'d, u32, u64>;
+
+async fn accept(device: &Device) -> Result<Link<'_>, Error> {
+    device.switch_state(State::InitWait).await?;
+    let link = Link::accept(device).await?;
+    device.switch_state(State::Connected).await?;
+    Ok(link)
+}
+
+/// Later requests take less time than earlier ones.
+async fn square(number: u32) -> u64 {
+    for _ in number..8 {
+        executor::yield_now().await;
+    }
+    u64::from(number).pow(2)
+}
+
+async fn connect(guest: &Client) -> Rc<Caller<u32, u64>> {
+    Rc::new(Caller::connect(guest, "device/clock/0").await.unwrap())
+}
+
+#[test]
+fn each_of_many_callers_gets_its_own_answer() {
+    with_device(async |_, guest, dom0| {
+        let driver = async |device: &Device| accept(device).await?.answer(square).await;
+        let server = executor::spawn(async move { serve_backends(&dom0, "clock", driver).await });
+        let caller = connect(&guest).await;
+        // More than fit on the ring.
+        let answers = (0..3000).map(|number| caller.call(number));
+        for (number, answer) in join_all(answers).await.into_iter().enumerate() {
+            assert_eq!(answer.unwrap(), (number as u64).pow(2));
+        }
+        drop(server);
+    });
+}
+
+#[test]
+fn what_a_backend_did_not_answer_its_successor_does() {
+    with_device(async |store, guest, dom0| {
+        let caller = executor::spawn(async move {
+            let caller = connect(&guest).await;
+            join_all((0..20).map(|number| caller.call(number))).await
+        });
+        let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
+        let link = accept(&device).await.unwrap();
+        for number in 0..3 {
+            assert_eq!(link.receive().await.unwrap(), number);
+        }
+        link.send(&1000).unwrap();
+        drop(link);
+        device.close().await;
+        let front = format!("{FRONTEND}/state");
+        wait_until(|| store.get(&front).as_deref() == Some("1")).await;
+        let link = accept(&device).await.unwrap();
+        let answering = pin!(link.answer(square));
+        let Either::Right((answers, _)) = select(answering, caller).await else {
+            panic!("the frontend went away");
+        };
+        let answers: Vec<u64> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers[0], 1000, "it was answered once, and not asked again");
+        assert!(answers[1..].iter().copied().eq((1..20).map(|number: u64| number.pow(2))));
+    });
+}
+
+#[test]
+fn callers_learn_that_the_device_is_gone_for_good() {
+    with_device(async |store, guest, dom0| {
+        let caller = executor::spawn(async move { connect(&guest).await.call(3).await });
+        let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
+        let link = accept(&device).await.unwrap();
+        assert_eq!(link.receive().await.unwrap(), 3);
+        store.remove(FRONTEND);
+        drop(link);
+        device.close().await;
+        assert!(matches!(caller.await, Err(Error::Removed)));
     });
 }
 
