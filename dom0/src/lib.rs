@@ -3,6 +3,7 @@
 //! * [`store`]: the configuration store that all domains share.
 //! * [`console`]: the far end of every domain's console.
 //! * [`block`]: the real disks, and the far end of every domain's virtual disks.
+//! * [`backends`]: all that serves a device, by class.
 //! * [`virtio`]: what the drivers of the machine's own devices have in common.
 //! * [`network`]: the real network device, the bridge, and the far end of every domain's interfaces.
 //! * [`toolstack`]: makes, watches and ends domains.
@@ -17,6 +18,7 @@
 
 extern crate alloc;
 
+pub mod backends;
 pub mod block;
 pub mod byte_ring;
 pub mod console;

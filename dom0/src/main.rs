@@ -7,7 +7,7 @@ extern crate alloc;
 
 use abi::{DomId, sched::ShutdownReason};
 use dom0::{
-    block, console, network,
+    backends, block, console, network,
     ramdisk::Ramdisk,
     shell, store,
     toolstack::{self, Services, Toolstack},
@@ -34,10 +34,9 @@ fn start(environment: &'static Environment) -> Result<(Toolstack, Client), Start
     let store_server = store::Server::new();
     let store = connect(&store_server)?;
     block::disks::discover(environment);
-    block::spawn_backend_watcher(store.clone());
     executor::spawn(own_vcpus(store.clone(), environment.vcpus)).detach();
     network::start(environment);
-    network::spawn_backend_watcher(store.clone());
+    backends::start(&store);
     let services = Services {
         ramdisk: open_ramdisk(environment),
         store_server,

@@ -29,8 +29,9 @@ const INFO_READ_ONLY: u32 = 1 << 2;
 type Link<'d> = BackLink<'d, Request, Response>;
 type Pieces = heapless::Vec<Piece, MAX_SEGMENTS>;
 
-/// The driver: serves one connection of a frontend.
-pub(super) async fn serve(device: &Device) -> Result<(), Error> {
+/// The driver: serves one connection of a frontend. The toolstack's keys: `params` names the disk,
+/// `mode` is `r` or `w`.
+pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
     let name: String = device.read("params").await?;
     let mode = match device.read::<String>("mode").await?.as_str() {
         "w" => Mode::ReadWrite,

@@ -11,10 +11,6 @@
 //!                     +------- response <--- mapping ends <--- interrupt <---------+
 //! ```
 
-use pv_guest_kernel::executor;
-use pv_guest_kernel::xenbus::serve_backends;
-use pv_guest_kernel::xenstore::Client;
-
 mod backend;
 mod disk;
 pub mod disks;
@@ -22,14 +18,5 @@ mod queue;
 mod request;
 mod virtio;
 
+pub(crate) use backend::serve;
 pub use disk::Info;
-
-/// Serves every virtual disk that the toolstack puts into `backend/vbd`. Its keys: `params` names
-/// the disk, `mode` is `r` or `w`; `error` says why a device was closed.
-pub fn spawn_backend_watcher(store: Client) {
-    executor::spawn(async move {
-        let Err(error) = serve_backends(&store, "vbd", backend::serve).await;
-        log::error!("no guest will get a disk: {error}");
-    })
-    .detach();
-}

@@ -16,9 +16,7 @@
 //! it is long, from the sender's pages to the receiver's directly. A copy within the monitor costs
 //! less than mapping and unmapping a page, whatever its length, so there is no mode that maps.
 
-use pv_guest_kernel::xenbus::serve_backends;
-use pv_guest_kernel::xenstore::Client;
-use pv_guest_kernel::{Environment, executor};
+use pv_guest_kernel::Environment;
 
 mod bridge;
 mod checksum;
@@ -31,6 +29,8 @@ mod segment;
 mod switch;
 mod vif;
 
+pub(crate) use vif::serve;
+
 /// Finds the machine's network device and connects it to the bridge: the first one, if there are
 /// several. Without one, the guests reach only each other.
 pub fn start(environment: &Environment) {
@@ -42,14 +42,4 @@ pub fn start(environment: &Environment) {
         }
     }
     log::warn!("there is no network device: guests reach only each other");
-}
-
-/// Serves every virtual interface that the toolstack puts into `backend/vif`. Its keys: `mac`, and
-/// `rate` as bytes and microseconds; `error` says why a device was closed.
-pub fn spawn_backend_watcher(store: Client) {
-    executor::spawn(async move {
-        let Err(error) = serve_backends(&store, "vif", vif::serve).await;
-        log::error!("no guest will get a network: {error}");
-    })
-    .detach();
 }

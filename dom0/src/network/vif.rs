@@ -46,8 +46,9 @@ enum Offence {
     Misdeed(#[from] Misdeed),
 }
 
-/// The driver: serves one connection of a frontend.
-pub(super) async fn serve(device: &Device) -> Result<(), Error> {
+/// The driver: serves one connection of a frontend. The toolstack's keys: `mac`, and `rate` as
+/// bytes and microseconds.
+pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
     let address: MacAddress = device.read(key::MAC).await?;
     let rate: Option<Rate> = device.read("rate").await.ok();
     device.publish(&OFFER, State::InitWait).await?;

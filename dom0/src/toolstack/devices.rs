@@ -7,7 +7,8 @@ use abi::{DomId, Errno, xenbus::State};
 use embassy_futures::select::select;
 use pv_guest_kernel::{time, xenstore::Client};
 
-use super::store_entries::{CLASSES, Ends, backends_path};
+use super::store_entries::{Ends, backends_path};
+use crate::backends;
 
 /// How long a backend may take to let go of a domain's memory. Its disk requests in flight end
 /// first.
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// name, which backends answer as if the guest had done it.
 pub async fn detach_all(store: &Client, domain: DomId) {
     let mut closing = Vec::new();
-    for class in CLASSES {
+    for class in backends::classes() {
         // There is no directory if there never was a device.
         let names = store.directory(&backends_path(domain, class)).await.unwrap_or_default();
         for name in names {

@@ -20,6 +20,7 @@ use super::{
     disk::DiskSpec,
     vif::{BRIDGE, VifSpec},
 };
+use crate::backends;
 
 /// Who may write a key. The other side may read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +89,6 @@ pub const fn availability(vcpu: u32, online: u32) -> &'static str {
 fn vm_path(domain: DomId) -> String {
     format!("/vm/00000000-0000-0000-0000-{:012x}", domain.0)
 }
-
-/// The kinds of devices that have backends.
-pub const CLASSES: [&str; 2] = ["vbd", "vif"];
 
 /// Directory of all backends of one kind that serve a domain.
 pub fn backends_path(domain: DomId, class: &str) -> String {
@@ -271,8 +269,8 @@ fn permissions(guest: DomId, writer: Writer) -> [Permission; 2] {
 /// The store's first, after trying everything.
 pub async fn remove(store: &Client, domain: DomId) -> Result<(), Errno> {
     let mut result = Ok(());
-    let backends = CLASSES.map(|class| backends_path(domain, class));
-    for path in backends.into_iter().chain([domain_path(domain), vm_path(domain)]) {
+    let backends = backends::classes().map(|class| backends_path(domain, class));
+    for path in backends.chain([domain_path(domain), vm_path(domain)]) {
         match store.remove(&path).await {
             Ok(()) | Err(Errno::ENOENT) => {}
             error => result = result.and(error),
