@@ -26,5 +26,7 @@ pub mod network;
 pub mod ramdisk;
 pub mod shell;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod toolstack;
 pub mod virtio;

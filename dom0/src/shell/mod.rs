@@ -8,6 +8,7 @@ mod attach;
 mod basic;
 mod command;
 mod completion;
+mod device;
 mod keys;
 mod line_editor;
 mod network;

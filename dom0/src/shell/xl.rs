@@ -13,7 +13,7 @@ use pv_guest_kernel::{console, hypercall, print};
 use super::{
     Session, attach,
     command::{Command, CommandSet, Failure},
-    network, report, scheduling, top, vcpu_set,
+    device, network, report, scheduling, top, vcpu_set,
 };
 use crate::toolstack::{Summary, config::Override};
 
@@ -101,6 +101,24 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "DOMAIN NUMBER",
             summary: "take a network interface away",
             run: |session, arguments| Box::pin(network::detach(session, arguments)),
+        },
+        Command {
+            name: "device-list",
+            arguments: "DOMAIN",
+            summary: "show a domain's devices of all classes, and who waits for whom",
+            run: |session, arguments| Box::pin(device::list(session, arguments)),
+        },
+        Command {
+            name: "device-attach",
+            arguments: "DOMAIN CLASS [KEY=VALUE...]",
+            summary: "give a domain a device",
+            run: |session, arguments| Box::pin(device::attach(session, arguments)),
+        },
+        Command {
+            name: "device-detach",
+            arguments: "DOMAIN CLASS NUMBER",
+            summary: "take a device away",
+            run: |session, arguments| Box::pin(device::detach(session, arguments)),
         },
         Command {
             name: "console",

@@ -15,6 +15,7 @@ use super::{
     Services,
     config::DomainConfig,
     error::{Error, failed},
+    hotplug::free_number,
     memory,
     plan::Plan,
     store_entries::{self, RingPorts},
@@ -79,6 +80,10 @@ async fn publish(
     for (number, vif) in (0..).zip(&config.vif) {
         let address = vif.address(&config.name, number);
         store_entries::publish_vif(&services.store, domain, number, address, vif).await?;
+    }
+    for device in &config.device {
+        let number = free_number(&services.store, domain, device.class).await;
+        store_entries::publish_device(&services.store, domain, number, device).await?;
     }
     Ok(())
 }

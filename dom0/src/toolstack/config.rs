@@ -13,7 +13,7 @@ use core::fmt::Display;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
-use super::{cpus::Cpus, disk::DiskSpec, vif::VifSpec};
+use super::{cpus::Cpus, device::DeviceSpec, disk::DiskSpec, vif::VifSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
 const TEXT_KEYS: [&str; 4] = ["name", "kernel", "cmdline", "on_crash"];
@@ -74,6 +74,9 @@ pub struct DomainConfig {
     /// Its network interfaces.
     #[serde(default, deserialize_with = "interfaces")]
     pub vif: Vec<VifSpec>,
+    /// Its devices of other classes.
+    #[serde(default, deserialize_with = "devices")]
+    pub device: Vec<DeviceSpec>,
     /// Boot arguments of its kernel.
     #[serde(default)]
     pub cmdline: String,
@@ -328,11 +331,24 @@ fn disks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DiskSpec>, D:
 }
 
 fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VifSpec>, D::Error> {
+    each(deserializer, "vif", VifSpec::parse)
+}
+
+fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DeviceSpec>, D::Error> {
+    each(deserializer, "device", DeviceSpec::parse)
+}
+
+/// A list of texts, each read by itself.
+fn each<'de, D: Deserializer<'de>, T, E: Display>(
+    deserializer: D,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, D::Error> {
     let texts = OneOrMany::deserialize(deserializer)
-        .map_err(|error| de::Error::custom(format!("vif: {error}")))?
+        .map_err(|error| de::Error::custom(format!("{key}: {error}")))?
         .into_vec();
     let read = |text: &String| {
-        VifSpec::parse(text).map_err(|error| de::Error::custom(format!("vif `{text}`: {error}")))
+        parse(text).map_err(|error| de::Error::custom(format!("{key} `{text}`: {error}")))
     };
     texts.iter().map(read).collect()
 }

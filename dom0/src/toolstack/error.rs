@@ -115,6 +115,16 @@ pub enum Error {
         /// What was asked for.
         number: u32,
     },
+    /// No such device.
+    #[error("domain `{name}` has no {class} {number}; xl device-list {name} shows what it has")]
+    UnknownDevice {
+        /// The domain's name.
+        name: String,
+        /// The class that was asked for.
+        class: String,
+        /// The number that was asked for.
+        number: u32,
+    },
     /// Hardware addresses are unique.
     #[error("{address} is in use by domain `{user}`; give another one with mac=...")]
     AddressInUse {

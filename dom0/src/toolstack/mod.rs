@@ -1,11 +1,11 @@
 //! Makes, watches and ends domains.
 //!
-//! * [`config`], [`disk`], [`vif`]: what a person writes about a domain.
+//! * [`config`], [`disk`], [`vif`], [`device`]: what a person writes about a domain.
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
 //! * `control`, `vcpus`: what one may ask of it while it runs.
-//! * `network`: interfaces that come and go while a domain runs.
+//! * `network`, `hotplug`: interfaces, and devices of any class, while a domain runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `devices`: takes it apart, from whatever state it is in.
 
@@ -15,18 +15,20 @@ mod control;
 pub mod cpus;
 mod create;
 mod destroy;
+pub mod device;
 mod device_tree;
-mod devices;
+pub(crate) mod devices;
 pub mod disk;
 mod domain;
 mod error;
+mod hotplug;
 pub mod image;
 mod memory;
 mod network;
 mod plan;
 mod reaper;
 mod scheduling;
-mod store_entries;
+pub(crate) mod store_entries;
 mod vcpus;
 pub mod vif;
 
@@ -46,6 +48,7 @@ use self::{domain::Domain, error::failed};
 pub use self::{
     domain::{End, Ended, Past, Summary},
     error::Error,
+    hotplug::{Device, Status},
     network::Interface,
     scheduling::{Vcpu, Vcpus},
     vcpus::publish as publish_vcpus,

@@ -12,7 +12,8 @@ use pv_guest_kernel::xenstore::Client;
 use super::{
     Summary, Toolstack, devices,
     error::{Error, failed},
-    store_entries::{self, Ends, backends_path},
+    hotplug::{Status, free_number, numbers},
+    store_entries::{self, Ends},
     vif::VifSpec,
 };
 
@@ -42,7 +43,7 @@ impl Toolstack {
         let domain = self.find_guest(name)?.info.domain;
         let store = &self.0.services.store;
         let mut interfaces = Vec::new();
-        for number in numbers(store, domain).await {
+        for number in numbers(store, domain, "vif").await {
             interfaces.push(Interface::read(store, domain, number).await);
         }
         Ok(interfaces)
@@ -55,8 +56,7 @@ impl Toolstack {
     pub async fn attach_interface(&self, name: &str, vif: &VifSpec) -> Result<u32, Error> {
         let Summary { name, info } = self.find_guest(name)?;
         let store = &self.0.services.store;
-        let taken = numbers(store, info.domain).await;
-        let number = (0..).find(|number| !taken.contains(number)).unwrap_or_default();
+        let number = free_number(store, info.domain, "vif").await;
         let address = vif.address(&name, number);
         self.check_address(address).await?;
         let published = store_entries::publish_vif(store, info.domain, number, address, vif);
@@ -81,7 +81,7 @@ impl Toolstack {
     pub(super) async fn check_address(&self, address: net::MacAddress) -> Result<(), Error> {
         for Summary { name, info } in self.list()? {
             let store = &self.0.services.store;
-            for number in numbers(store, info.domain).await {
+            for number in numbers(store, info.domain, "vif").await {
                 let other = Interface::read(store, info.domain, number).await;
                 if other.address == address.to_string() {
                     return Err(Error::AddressInUse { address, user: name });
@@ -92,30 +92,13 @@ impl Toolstack {
     }
 }
 
-/// The numbers of a domain's interfaces, in order.
-async fn numbers(store: &Client, domain: DomId) -> Vec<u32> {
-    // There is no directory if there never was one.
-    let names = store.directory(&backends_path(domain, "vif")).await.unwrap_or_default();
-    let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
 impl Interface {
-    /// Keys that are missing are shown as what they stand for: nothing.
+    /// A key that is missing is shown as what it stands for: nothing.
     async fn read(store: &Client, domain: DomId, number: u32) -> Interface {
-        let Ends { frontend, backend } = Ends::vif(domain, number);
-        let key = async |end: &str, key: &str| store.read(&format!("{end}/{key}")).await;
-        let state = async |end: &str| {
-            key(end, "state").await.map_or(State::Unknown, |state| State::parse(state.as_bytes()))
-        };
-        Interface {
-            number,
-            address: key(&backend, net::key::MAC).await.unwrap_or_default(),
-            frontend: state(&frontend).await,
-            backend: state(&backend).await,
-            error: key(&backend, "error").await.ok(),
-            path: backend,
-        }
+        let ends = Ends::vif(domain, number);
+        let Status { frontend, backend, error } = Status::read(store, &ends).await;
+        let path = ends.backend;
+        let address = store.read(&format!("{path}/{}", net::key::MAC)).await.unwrap_or_default();
+        Interface { number, address, frontend, backend, path, error }
     }
 }

@@ -5,6 +5,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::fmt::Display;
 
 use abi::{
     DomId, Errno, Port,
@@ -17,6 +18,7 @@ use pv_guest_kernel::xenstore::Client;
 
 use super::{
     config::DomainConfig,
+    device::DeviceSpec,
     disk::DiskSpec,
     vif::{BRIDGE, VifSpec},
 };
@@ -105,8 +107,8 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// Those of the device with this name in its class.
-    pub fn new(domain: DomId, class: &str, name: &str) -> Ends {
+    /// Those of the device with this name in its class, which is a number as a rule.
+    pub fn new(domain: DomId, class: &str, name: impl Display) -> Ends {
         Ends {
             frontend: format!("{}/device/{class}/{name}", domain_path(domain)),
             backend: format!("{}/{name}", backends_path(domain, class)),
@@ -115,12 +117,12 @@ impl Ends {
 
     /// A disk's.
     fn disk(domain: DomId, disk: &DiskSpec) -> Ends {
-        Ends::new(domain, "vbd", &disk.vdev.number().to_string())
+        Ends::new(domain, "vbd", disk.vdev.number())
     }
 
     /// A network interface's, by its number in the domain.
     pub fn vif(domain: DomId, number: u32) -> Ends {
-        Ends::new(domain, "vif", &number.to_string())
+        Ends::new(domain, "vif", number)
     }
 }
 
@@ -203,6 +205,26 @@ fn vif_entries(domain: DomId, number: u32, address: MacAddress, vif: &VifSpec) -
     front.entries
 }
 
+fn device_entries(domain: DomId, number: u32, device: &DeviceSpec) -> Vec<Entry> {
+    let Ends { frontend, backend } = Ends::new(domain, device.class, number);
+    let initialising = State::Initialising.raw();
+    let mut front = Directory::new(frontend.clone(), Writer::Guest);
+    front.add("backend", &backend);
+    front.add("backend-id", DomId::DOM0.0);
+    front.add("state", initialising);
+
+    let mut back = Directory::new(backend, Writer::Dom0);
+    back.add("frontend", frontend);
+    back.add("frontend-id", domain.0);
+    for (key, value) in &device.settings {
+        back.add(key, value);
+    }
+    back.add("online", 1);
+    back.add("state", initialising);
+    front.entries.extend(back.entries);
+    front.entries
+}
+
 /// Makes a domain's directory.
 ///
 /// # Errors
@@ -237,6 +259,20 @@ pub async fn publish_vif(
     vif: &VifSpec,
 ) -> Result<(), Errno> {
     let entries = vif_entries(domain, number, address, vif);
+    store.transaction(async |view| write(view, domain, &entries).await).await
+}
+
+/// Makes both ends of a device of any other class, in one step.
+///
+/// # Errors
+/// The store's.
+pub async fn publish_device(
+    store: &Client,
+    domain: DomId,
+    number: u32,
+    device: &DeviceSpec,
+) -> Result<(), Errno> {
+    let entries = device_entries(domain, number, device);
     store.transaction(async |view| write(view, domain, &entries).await).await
 }
 
