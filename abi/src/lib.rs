@@ -18,6 +18,7 @@ pub mod block;
 pub mod console;
 pub mod device_tree;
 pub mod domctl;
+pub mod entropy;
 pub mod errno;
 pub mod event;
 pub mod grant;

@@ -7,7 +7,7 @@ use pv_guest_kernel::executor;
 use pv_guest_kernel::xenbus::{Device, Error, serve_backends};
 use pv_guest_kernel::xenstore::Client;
 
-use crate::{block, network};
+use crate::{block, entropy, network};
 
 /// What serves the devices of a class.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Backend {
 pub const BACKENDS: &[Backend] = &[
     Backend { class: "vbd", serve: |device| Box::pin(block::serve(device)) },
     Backend { class: "vif", serve: |device| Box::pin(network::serve(device)) },
+    Backend { class: abi::entropy::CLASS, serve: |device| Box::pin(entropy::serve(device)) },
 ];
 
 /// The names of all classes.

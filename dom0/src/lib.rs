@@ -3,6 +3,7 @@
 //! * [`store`]: the configuration store that all domains share.
 //! * [`console`]: the far end of every domain's console.
 //! * [`block`]: the real disks, and the far end of every domain's virtual disks.
+//! * [`entropy`]: the machine's entropy device, and the far end of every domain's.
 //! * [`backends`]: all that serves a device, by class.
 //! * [`virtio`]: what the drivers of the machine's own devices have in common.
 //! * [`network`]: the real network device, the bridge, and the far end of every domain's interfaces.
@@ -22,6 +23,7 @@ pub mod backends;
 pub mod block;
 pub mod byte_ring;
 pub mod console;
+pub mod entropy;
 pub mod network;
 pub mod ramdisk;
 pub mod shell;

@@ -7,7 +7,7 @@ extern crate alloc;
 
 use abi::{DomId, sched::ShutdownReason};
 use dom0::{
-    backends, block, console, network,
+    backends, block, console, entropy, network,
     ramdisk::Ramdisk,
     shell, store,
     toolstack::{self, Services, Toolstack},
@@ -36,6 +36,7 @@ fn start(environment: &'static Environment) -> Result<(Toolstack, Client), Start
     block::disks::discover(environment);
     executor::spawn(own_vcpus(store.clone(), environment.vcpus)).detach();
     network::start(environment);
+    entropy::start(environment);
     backends::start(&store);
     let services = Services {
         ramdisk: open_ramdisk(environment),

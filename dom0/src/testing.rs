@@ -69,8 +69,7 @@ async fn serve(
 
     let config = DomainConfig::parse("name = 'guest'\nkernel = 'none'", &[]).unwrap();
     store_entries::publish_domain(&store, GUEST, &config, PORTS).await.unwrap();
-    let (page, channel) =
-        (SharedPage::allocate().unwrap(), Channel::alloc_unbound(GUEST).unwrap());
+    let (page, channel) = (SharedPage::allocate().unwrap(), Channel::alloc_unbound(GUEST).unwrap());
     let port = channel.port();
     server.introduce(GUEST, page.clone(), channel);
     let before = monitor.holdings(DomId::DOM0);

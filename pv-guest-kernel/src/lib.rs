@@ -20,6 +20,7 @@ pub mod block;
 pub mod condition;
 pub mod console;
 pub mod device_tree;
+pub mod entropy;
 pub mod event;
 #[cfg_attr(target_os = "none", expect(unsafe_code, reason = "tasks need not be Send"))]
 pub mod executor;

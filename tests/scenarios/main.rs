@@ -6,6 +6,7 @@ mod bench;
 mod boot;
 mod conformance;
 mod disks;
+mod entropy;
 mod hostile;
 mod lifecycle;
 mod network;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         network::SCENARIOS,
         scheduler::SCENARIOS,
         store::SCENARIOS,
+        entropy::SCENARIOS,
         bad_input::SCENARIOS,
         hostile::SCENARIOS,
         bench::SCENARIOS,

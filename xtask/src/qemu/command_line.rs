@@ -12,6 +12,9 @@ use super::forward::{DHCP_START, NETWORK};
 use super::{Layout, Virt};
 use crate::options;
 
+/// Virtio devices that are no disks: network and entropy.
+const OTHER_DEVICES: usize = 2;
+
 /// Where the machine's serial port goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Console {
@@ -77,6 +80,7 @@ impl CommandLine<'_> {
         );
         self.disks(&mut line)?;
         self.network(&mut line);
+        self.entropy(&mut line);
         self.debugging(&mut line);
         Ok(line.0)
     }
@@ -130,8 +134,8 @@ impl CommandLine<'_> {
     fn disks(&self, line: &mut Line) -> Result<()> {
         let virtio = &self.virt.virtio;
         ensure!(
-            self.disks.len() < virtio.transports,
-            "{} disks, but the machine has {} transports, and one is the network's",
+            self.disks.len() + OTHER_DEVICES <= virtio.transports,
+            "{} disks, but the machine has {} transports, and {OTHER_DEVICES} are other devices'",
             self.disks.len(),
             virtio.transports
         );
@@ -166,6 +170,13 @@ impl CommandLine<'_> {
                 "bus": format!("{}{}", virtio.bus_prefix, virtio.transports - 1),
             }),
         );
+    }
+
+    /// On the last transport but one. The host's own random bytes are its source.
+    fn entropy(&self, line: &mut Line) {
+        let virtio = &self.virt.virtio;
+        let bus = format!("{}{}", virtio.bus_prefix, virtio.transports - 2);
+        line.json("-device", &json!({ "driver": "virtio-rng-device", "bus": bus }));
     }
 
     fn debugging(&self, line: &mut Line) {
@@ -272,12 +283,15 @@ mod tests {
         let device: Value = serde_json::from_str(device).unwrap();
         assert_eq!(device["bus"], "virtio-mmio-bus.31");
         let network = value_of(&arguments, "-netdev").unwrap();
+        assert!(arguments.iter().any(|word| {
+            word.contains("virtio-rng-device") && word.contains("virtio-mmio-bus.30")
+        }));
         assert!(network.starts_with(&format!("user,id={},", device["netdev"].as_str().unwrap())));
     }
 
     #[test]
     fn too_many_disks() {
-        let disks = vec![PathBuf::from("x"); 32];
+        let disks = vec![PathBuf::from("x"); 31];
         assert!(arguments(&options::Machine::default(), &disks).is_err());
     }
 }
