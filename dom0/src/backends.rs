@@ -7,8 +7,6 @@ use pv_guest_kernel::executor;
 use pv_guest_kernel::xenbus::{Device, Error, serve_backends};
 use pv_guest_kernel::xenstore::Client;
 
-use crate::{block, entropy, network};
-
 /// What serves the devices of a class.
 #[derive(Debug)]
 pub struct Backend {
@@ -18,12 +16,22 @@ pub struct Backend {
     serve: for<'d> fn(&'d Device) -> LocalBoxFuture<'d, Result<(), Error>>,
 }
 
+/// `CLASS => MODULE;`: the module of this crate whose function `serve` serves that class.
+macro_rules! backends {
+    ($($class:expr => $module:ident;)*) => {
+        &[$(Backend {
+            class: $class,
+            serve: |device| Box::pin(crate::$module::serve(device)),
+        }),*]
+    };
+}
+
 /// All classes.
-pub const BACKENDS: &[Backend] = &[
-    Backend { class: "vbd", serve: |device| Box::pin(block::serve(device)) },
-    Backend { class: "vif", serve: |device| Box::pin(network::serve(device)) },
-    Backend { class: abi::entropy::CLASS, serve: |device| Box::pin(entropy::serve(device)) },
-];
+pub const BACKENDS: &[Backend] = backends! {
+    "vbd" => block;
+    "vif" => network;
+    abi::entropy::CLASS => entropy;
+};
 
 /// The names of all classes.
 pub fn classes() -> impl Iterator<Item = &'static str> {

@@ -5,13 +5,14 @@
 //! - [`build`] makes the images, [`image`] knows their formats
 //! - [`qemu`] turns `qemu/virt.toml` and [`options`] into a running QEMU
 //! - [`session`] talks to the dom0 shell in it
-//! - [`run`], [`test`], [`bench`], [`gdb`] and [`doctor`] are the commands
+//! - [`run`], [`test`], [`bench`], [`new_driver`], [`gdb`] and [`doctor`] are the commands
 
 pub mod bench;
 pub mod build;
 pub mod doctor;
 pub mod gdb;
 pub mod image;
+pub mod new_driver;
 pub mod options;
 pub mod paths;
 pub mod qemu;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, doctor, gdb, options, run, test};
+use xtask::{bench, build, doctor, gdb, new_driver, options, run, test};
 
 /// Builds, runs, tests and debugs Aurochs.
 #[derive(Debug, Parser)]
@@ -23,6 +23,8 @@ enum Command {
     Test(options::Test),
     /// Measures what each operation costs, in instructions.
     Bench(options::Bench),
+    /// Writes a pair of drivers that moves data, to be edited.
+    NewDriver(options::NewDriver),
     /// Boots halted, with gdb attached and symbols loaded.
     Gdb(options::Machine),
     /// Shows which tools were found, and how to get the others.
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Build => build::command(),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::NewDriver(options) => new_driver::run(&options),
         Command::Gdb(options) => gdb::run(&options),
         Command::Doctor => doctor::run(),
     };

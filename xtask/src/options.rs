@@ -41,6 +41,16 @@ pub struct Machine {
     pub icount: bool,
 }
 
+/// Options of `cargo xtask new-driver`.
+#[derive(Debug, Clone, Args)]
+pub struct NewDriver {
+    /// The pair's name, such as clock: that of its modules, its guest and its domain file.
+    pub name: String,
+    /// Edits files also if they have changes that are not committed.
+    #[arg(long)]
+    pub allow_dirty: bool,
+}
+
 /// Options of `cargo xtask run`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Run {

@@ -8,7 +8,7 @@
 
 use abi::entropy::{BYTES_MAX, Request, Response};
 use pv_guest_kernel::Environment;
-use pv_guest_kernel::xenbus::{BackLink, Device, Error, State};
+use pv_guest_kernel::xenbus::{BackLink, Device, Error};
 
 mod source;
 mod virtio;
@@ -32,9 +32,7 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
     let Some(source) = source::get() else {
         return Err(Error::Refused("the machine has no entropy device".into()));
     };
-    device.switch_state(State::InitWait).await?;
-    let link = BackLink::<Request, Response>::accept(device).await?;
-    device.switch_state(State::Connected).await?;
+    let link = BackLink::<Request, Response>::connect(device).await?;
     link.answer(async |request| answer(&source, request).await).await
 }
 

@@ -120,6 +120,18 @@ impl<Request: Message, Response: Message> FrontLink<'_, Request, Response> {
 }
 
 impl<'d, Request: Message, Response: Message> BackLink<'d, Request, Response> {
+    /// Asks for the frontend's offer, takes it, and says that the device is in operation: all that
+    /// a backend needs which has nothing to tell of itself.
+    ///
+    /// # Errors
+    /// As for [`BackLink::accept`].
+    pub async fn connect(device: &'d Device) -> Result<Self, Error> {
+        device.switch_state(State::InitWait).await?;
+        let link = Self::accept(device).await?;
+        device.switch_state(State::Connected).await?;
+        Ok(link)
+    }
+
     /// Waits for the frontend's offer and takes it. The driver then publishes what the frontend
     /// must know, with the state [`State::Connected`].
     ///

@@ -26,9 +26,7 @@
 //! }
 //!
 //! async fn back(device: &Device) -> Result<(), Error> {
-//!     device.switch_state(State::InitWait).await?;
-//!     let link = BackLink::<Question, Answer>::accept(device).await?;
-//!     device.switch_state(State::Connected).await?;
+//!     let link = BackLink::<Question, Answer>::connect(device).await?;
 //!     link.answer(async |question| Answer { .. }).await
 //! }
 //!

@@ -151,13 +151,6 @@ fn a_backend_that_was_never_served_is_closed_too() {
 
 type Link<'d> = BackLink<'d, u32, u64>;
 
-async fn accept(device: &Device) -> Result<Link<'_>, Error> {
-    device.switch_state(State::InitWait).await?;
-    let link = Link::accept(device).await?;
-    device.switch_state(State::Connected).await?;
-    Ok(link)
-}
-
 /// Later requests take less time than earlier ones.
 async fn square(number: u32) -> u64 {
     for _ in number..8 {
@@ -173,7 +166,7 @@ async fn connect(guest: &Client) -> Rc<Caller<u32, u64>> {
 #[test]
 fn each_of_many_callers_gets_its_own_answer() {
     with_device(async |_, guest, dom0| {
-        let driver = async |device: &Device| accept(device).await?.answer(square).await;
+        let driver = async |device: &Device| Link::connect(device).await?.answer(square).await;
         let server = executor::spawn(async move { serve_backends(&dom0, "clock", driver).await });
         let caller = connect(&guest).await;
         // More than fit on the ring.
@@ -193,7 +186,7 @@ fn what_a_backend_did_not_answer_its_successor_does() {
             join_all((0..20).map(|number| caller.call(number))).await
         });
         let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
-        let link = accept(&device).await.unwrap();
+        let link = Link::connect(&device).await.unwrap();
         for number in 0..3 {
             assert_eq!(link.receive().await.unwrap(), number);
         }
@@ -202,7 +195,7 @@ fn what_a_backend_did_not_answer_its_successor_does() {
         device.close().await;
         let front = format!("{FRONTEND}/state");
         wait_until(|| store.get(&front).as_deref() == Some("1")).await;
-        let link = accept(&device).await.unwrap();
+        let link = Link::connect(&device).await.unwrap();
         let answering = pin!(link.answer(square));
         let Either::Right((answers, _)) = select(answering, caller).await else {
             panic!("the frontend went away");
@@ -218,7 +211,7 @@ fn callers_learn_that_the_device_is_gone_for_good() {
     with_device(async |store, guest, dom0| {
         let caller = executor::spawn(async move { connect(&guest).await.call(3).await });
         let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
-        let link = accept(&device).await.unwrap();
+        let link = Link::connect(&device).await.unwrap();
         assert_eq!(link.receive().await.unwrap(), 3);
         store.remove(FRONTEND);
         drop(link);
