@@ -62,6 +62,9 @@ impl fmt::Display for VcpuKey {
 pub struct Ticks(pub u64);
 
 impl Ticks {
+    /// A point in time that does not come: the counter takes centuries to get there.
+    pub const NEVER: Ticks = Ticks(u64::MAX);
+
     /// The earlier of two points in time that may not come.
     #[inline(always)]
     pub fn earlier(a: Option<Ticks>, b: Option<Ticks>) -> Option<Ticks> {

@@ -482,9 +482,6 @@ impl Monitor {
     pub fn wake(&mut self, key: VcpuKey) {
         let kicks = self.scheduler.wake(key, timer::now());
         self.kicks.extend(kicks);
-        if let Some(cpu) = self.scheduler.running_on(key) {
-            self.kicks.insert(cpu);
-        }
     }
 
     /// Sends an SGI from one vCPU to some of its domain's (bit n: vCPU n).

@@ -49,10 +49,11 @@ impl RunTimes {
         RunTimes { state: Runstate::Offline, since: Ticks(0), total: [Ticks(0); 4] };
 
     /// Goes over to another state.
+    #[inline(always)]
     pub fn change(&mut self, state: Runstate, now: Ticks) {
-        let spent = now.0.saturating_sub(self.since.0);
         let total = &mut self.total[self.state.raw() as usize];
-        total.0 = total.0.saturating_add(spent);
+        // Nothing is lost if this CPU read the counter a little before another one did.
+        total.0 = total.0.wrapping_add(now.0.wrapping_sub(self.since.0));
         (self.state, self.since) = (state, now);
     }
 

@@ -16,19 +16,19 @@ type Timers = [Option<Ticks>; WATCHDOGS];
 #[derive(Debug)]
 pub struct Watchdogs {
     of: [Option<(DomId, Timers)>; MAX_DOMAINS],
-    /// When the first runs out.
-    next: Option<Ticks>,
+    /// When the first runs out, or [`Ticks::NEVER`].
+    next: Ticks,
 }
 
 impl Watchdogs {
     /// None is set.
     pub const fn new() -> Self {
-        Watchdogs { of: [None; MAX_DOMAINS], next: None }
+        Watchdogs { of: [None; MAX_DOMAINS], next: Ticks::NEVER }
     }
 
-    /// When the first runs out.
+    /// When the first runs out, or [`Ticks::NEVER`].
     #[inline]
-    pub fn next(&self) -> Option<Ticks> {
+    pub fn next(&self) -> Ticks {
         self.next
     }
 
@@ -58,7 +58,9 @@ impl Watchdogs {
     /// `None`.
     #[must_use = "the domain whose watchdog has run out goes on"]
     pub fn expired(&mut self, now: Ticks) -> Option<DomId> {
-        self.next.filter(|&next| next <= now)?;
+        if self.next > now {
+            return None;
+        }
         let is_due = |timers: &Timers| timers.iter().flatten().any(|&at| at <= now);
         let due = self.of.iter().flatten().find(|(_, timers)| is_due(timers)).map(|&(id, _)| id)?;
         self.forget(due);
@@ -85,7 +87,7 @@ impl Watchdogs {
 
     fn find_next(&mut self) {
         let timers = self.of.iter().flatten().flat_map(|(_, timers)| timers);
-        self.next = timers.flatten().copied().min();
+        self.next = timers.flatten().copied().min().unwrap_or(Ticks::NEVER);
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(watchdogs.set_new(A, Ticks(20)), Ok(2));
         assert_eq!(watchdogs.set_new(A, Ticks(30)), Err(Errno::ENOSPC));
         assert_eq!(watchdogs.set_new(B, Ticks(5)), Ok(1));
-        assert_eq!(watchdogs.next(), Some(Ticks(5)));
+        assert_eq!(watchdogs.next(), Ticks(5));
         assert_eq!(watchdogs.set(A, 1, None), Ok(()));
         assert_eq!(watchdogs.set(A, 1, Some(Ticks(1))), Err(Errno::EINVAL), "it is free");
         assert_eq!(watchdogs.set(A, 3, None), Err(Errno::EINVAL));
@@ -126,7 +128,7 @@ mod tests {
         assert_eq!(watchdogs.expired(Ticks(10)), None);
         assert_eq!(watchdogs.expired(Ticks(15)), Some(B));
         assert_eq!(watchdogs.expired(Ticks(15)), None);
-        assert_eq!(watchdogs.next(), Some(Ticks(20)));
+        assert_eq!(watchdogs.next(), Ticks(20));
     }
 
     #[test]
@@ -136,6 +138,6 @@ mod tests {
         let heir = DomId(A.0 + MAX_DOMAINS as u16);
         assert_eq!(watchdogs.set(heir, 1, None), Err(Errno::EINVAL));
         watchdogs.forget(heir);
-        assert_eq!(watchdogs.next(), None);
+        assert_eq!(watchdogs.next(), Ticks::NEVER);
     }
 }

@@ -15,7 +15,7 @@ use crate::machine::gic::{self, Intid};
 use crate::machine::lock::Guard;
 use crate::machine::vectors::Resume;
 use crate::machine::{percpu, timer, uart};
-use crate::types::{CpuId, VcpuKey};
+use crate::types::{CpuId, Ticks, VcpuKey};
 
 /// Called by the vectors when an interrupt arrives while a vCPU runs. Handles one: if there are
 /// more, the next arrives as soon as the guest is resumed.
@@ -58,7 +58,7 @@ fn handle(monitor: &mut Monitor, cpu: CpuId, own: &OwnInterrupts, intid: Intid) 
     }
     if intid == own.timer {
         gic::end_and_deactivate(intid);
-        timer::set_deadline(None);
+        timer::set_deadline(Ticks::NEVER);
         while let Some(domain) = monitor.watchdogs.expired(timer::now()) {
             sched::stop_domain(monitor, domain, ShutdownReason::Watchdog);
         }

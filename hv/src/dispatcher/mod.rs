@@ -82,11 +82,11 @@ fn settle(monitor: &mut Monitor) -> bool {
 
 #[inline(never)]
 fn kick(monitor: &mut Monitor) -> bool {
-    let this = CpuSet::only(percpu::this_cpu());
+    let this = percpu::this_cpu();
     let kicks = core::mem::take(&mut monitor.kicks);
-    for cpu in kicks.without(this) {
+    for cpu in kicks.without(CpuSet::only(this)) {
         monitor.ipis = monitor.ipis.wrapping_add(1);
         gic::send_sgi(cpu, KICK.0 as u8);
     }
-    kicks != kicks.without(this)
+    kicks.contains(this) && schedule::must_pick(monitor, this)
 }

@@ -52,10 +52,22 @@ fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
     decision.run
 }
 
+/// Whether this CPU, which was kicked, must decide anew what it runs. Otherwise it goes on, until
+/// its vCPU's slice ends.
+#[inline(always)]
+pub(super) fn must_pick(monitor: &Monitor, cpu: CpuId) -> bool {
+    let now = timer::now();
+    let must_pick = monitor.scheduler.must_pick(cpu, now);
+    if !must_pick {
+        look_again_at(monitor, monitor.scheduler.preempt_at(cpu, now));
+    }
+    must_pick
+}
+
 /// Sets the timer for when this CPU must decide again, or a watchdog runs out.
 #[inline(always)]
-fn look_again_at(monitor: &Monitor, deadline: Option<Ticks>) {
-    timer::set_deadline(Ticks::earlier(deadline, monitor.watchdogs.next()));
+pub(super) fn look_again_at(monitor: &Monitor, deadline: Ticks) {
+    timer::set_deadline(deadline.min(monitor.watchdogs.next()));
 }
 
 /// Makes `next` the vCPU that this CPU runs. While there is none, waits for interrupts and handles

@@ -42,13 +42,12 @@ fn scale(value: u64, from: u64, to: u64) -> u64 {
     whole.saturating_mul(to).saturating_add(rest * to / from)
 }
 
-/// Sets when the EL2 timer's interrupt shall come on this CPU; `None` for never.
-pub fn set_deadline(deadline: Option<Ticks>) {
+/// Sets when the EL2 timer's interrupt shall come on this CPU, be it [`Ticks::NEVER`].
+#[inline(always)]
+pub fn set_deadline(deadline: Ticks) {
     const ENABLE: u64 = 1;
-    if let Some(Ticks(at)) = deadline {
-        CNTHP_CVAL_EL2.set(at);
-    }
-    write_register!("cnthp_ctl_el2", if deadline.is_some() { ENABLE } else { 0 });
+    CNTHP_CVAL_EL2.set(deadline.0);
+    write_register!("cnthp_ctl_el2", if deadline == Ticks::NEVER { 0 } else { ENABLE });
     // A timer that still fires after it was stopped would interrupt the guest for nothing.
     #[cfg(target_os = "none")]
     aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);

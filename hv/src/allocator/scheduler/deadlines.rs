@@ -14,7 +14,10 @@ impl Order for Ticks {
 
 /// At most one deadline for each vCPU.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Deadlines {
+    /// The earliest on each CPU, or [`Ticks::NEVER`].
+    first: PerCpu<Ticks>,
     heaps: PerCpu<Heap>,
     at: PerVcpu<Ticks>,
     /// In whose heap a vCPU is.
@@ -24,6 +27,7 @@ pub(super) struct Deadlines {
 impl Deadlines {
     pub(super) const fn new() -> Self {
         Deadlines {
+            first: PerCpu([Ticks::NEVER; MAX_CPUS]),
             heaps: PerCpu([const { Heap::new() }; MAX_CPUS]),
             at: PerVcpu::filled(Ticks(0)),
             cpu: PerVcpu::filled(None),
@@ -42,20 +46,32 @@ impl Deadlines {
         self.at[slot] = at;
         self.cpu[slot] = Some(cpu);
         self.heaps[cpu].insert(slot, &self.at);
+        self.note_first(cpu);
     }
 
     /// Removes a vCPU's deadline, if it has one.
     #[inline]
     pub(super) fn cancel(&mut self, slot: Slot) {
-        if let Some(cpu) = self.cpu[slot].take() {
-            self.heaps[cpu].remove(slot, &self.at);
+        if let Some(cpu) = self.cpu[slot] {
+            self.remove(cpu, slot);
         }
     }
 
-    /// The earliest deadline on a CPU.
-    #[inline]
-    pub(super) fn first(&self, cpu: CpuId) -> Option<Ticks> {
-        self.heaps[cpu].first().map(|slot| self.at[slot])
+    #[inline(never)]
+    fn remove(&mut self, cpu: CpuId, slot: Slot) {
+        self.cpu[slot] = None;
+        self.heaps[cpu].remove(slot, &self.at);
+        self.note_first(cpu);
+    }
+
+    fn note_first(&mut self, cpu: CpuId) {
+        self.first[cpu] = self.heaps[cpu].first().map_or(Ticks::NEVER, |slot| self.at[slot]);
+    }
+
+    /// The earliest deadline on a CPU, or [`Ticks::NEVER`].
+    #[inline(always)]
+    pub(super) fn first(&self, cpu: CpuId) -> Ticks {
+        self.first[cpu]
     }
 
     /// Removes the earliest deadline on a CPU, if it has passed, and tells whose it was.

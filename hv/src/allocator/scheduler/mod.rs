@@ -21,7 +21,9 @@
 //!   registers need not move if it wakes before.
 //! - A vCPU has a deadline only while it is blocked or parked.
 //! - While a vCPU waits, each CPU that it may use runs another until the end of a slice, or has
-//!   been kicked (named in a [`CpuSet`]) since it last picked.
+//!   been kicked (named in a [`CpuSet`]) since it last picked. A CPU that was kicked picks, unless
+//!   [`Scheduler::must_pick`] says that setting its timer is enough.
+//! - A vCPU that stops wanting to run has been charged for what it has used.
 
 mod cpu_set;
 mod deadlines;
@@ -89,7 +91,7 @@ pub struct Scheduler {
     idle: CpuSet,
     /// CPUs that were told to pick and have not done so yet.
     kicked: CpuSet,
-    /// CPUs that will pick by themselves at the end of a slice.
+    /// CPUs that will pick by themselves at the end of a slice, or were told to set their timer so.
     ticking: CpuSet,
     slice: Ticks,
     /// The most that a vCPU is charged for at a time: it runs for longer only while nobody waits,
@@ -197,20 +199,19 @@ impl Scheduler {
     }
 
     /// Ends a vCPU's block, or its wait for its domain's income if that time has come. Returns the
-    /// CPUs to kick.
-    #[inline]
+    /// CPUs to kick, among them the one that it is on: there it shall look what is new.
     pub fn wake(&mut self, key: VcpuKey, now: Ticks) -> CpuSet {
-        let Some(slot) = self.find(key) else { return CpuSet::EMPTY };
-        let unit = &self.units[slot];
+        // As for `pick`.
+        let this = core::hint::black_box(self);
+        let Some(slot) = this.find(key) else { return CpuSet::EMPTY };
+        let unit = &this.units[slot];
         if unit.blocked {
-            self.deadlines.cancel(slot);
-            self.update(slot, now, |unit| unit.blocked = false);
-        } else if unit.place == Place::Parked && self.deadlines.of(slot).is_none() {
-            self.units[slot].go(Place::Aside, now);
-        } else {
-            return CpuSet::EMPTY;
+            this.deadlines.cancel(slot);
+            this.update(slot, now, |unit| unit.blocked = false);
+        } else if unit.place == Place::Parked && this.deadlines.of(slot).is_none() {
+            this.units[slot].go(Place::Aside, now);
         }
-        self.go_on(slot, now)
+        this.go_on(slot, now)
     }
 
     /// Blocks a vCPU until it is woken, or until the deadline `until` has passed. The CPU that it
@@ -218,22 +219,19 @@ impl Scheduler {
     #[inline]
     pub fn block(&mut self, key: VcpuKey, until: Option<Ticks>, now: Ticks) {
         let Some(slot) = self.find(key) else { return };
-        let cpu = match self.units[slot].place {
-            Place::On(cpu) => cpu,
-            Place::Queued | Place::Parked | Place::Aside => CpuId(0),
-        };
-        self.set_aside(slot, now, |unit| unit.blocked = true);
+        let on = self.set_aside(slot, now, |unit| unit.blocked = true);
         self.deadlines.cancel(slot);
         if let Some(until) = until {
-            self.deadlines.set(cpu, slot, until);
+            self.deadlines.set(on.unwrap_or(CpuId(0)), slot, until);
         }
     }
 
     /// Keeps a vCPU from running, blocked or not. Returns the CPU on which it still is, to kick.
     pub fn pause(&mut self, key: VcpuKey, now: Ticks) -> Option<CpuId> {
         let slot = self.find(key)?;
-        self.set_aside(slot, now, |unit| unit.paused = true);
-        self.running_on(key)
+        let on = self.set_aside(slot, now, |unit| unit.paused = true);
+        self.kicked.extend(on.map_or(CpuSet::EMPTY, CpuSet::only));
+        on
     }
 
     /// Undoes [`Scheduler::pause`]. Returns the CPUs to kick.
@@ -265,7 +263,7 @@ impl Scheduler {
 
     /// Has a blocked vCPU, which is about to leave this CPU, wake when `until` has passed. Returns
     /// when this CPU must look again.
-    pub fn wake_at(&mut self, cpu: CpuId, key: VcpuKey, until: Ticks, now: Ticks) -> Option<Ticks> {
+    pub fn wake_at(&mut self, cpu: CpuId, key: VcpuKey, until: Ticks, now: Ticks) -> Ticks {
         if let Some(slot) = self.find(key)
             && self.units[slot].blocked
         {
@@ -279,10 +277,7 @@ impl Scheduler {
     /// The CPU on which a vCPU is.
     #[inline]
     pub fn running_on(&self, key: VcpuKey) -> Option<CpuId> {
-        match self.units[self.find(key)?].place {
-            Place::On(cpu) => Some(cpu),
-            Place::Queued | Place::Parked | Place::Aside => None,
-        }
+        self.units[self.find(key)?].cpu()
     }
 
     /// How a vCPU has spent its time.
@@ -308,16 +303,27 @@ impl Scheduler {
         unit.book(now);
     }
 
-    /// Applies a change that makes a vCPU not runnable. On a CPU it stays until that CPU picks.
+    /// Applies a change that makes a vCPU not runnable. It stays on its CPU until that CPU picks:
+    /// returns which. Before the change it is charged for what it has used: afterwards its domain
+    /// counts one vCPU less.
     #[inline]
-    fn set_aside(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
-        self.withdraw(slot);
-        self.update(slot, now, |unit| {
-            change(unit);
-            if !matches!(unit.place, Place::On(_)) {
-                unit.place = Place::Aside;
+    fn set_aside(
+        &mut self,
+        slot: Slot,
+        now: Ticks,
+        change: impl FnOnce(&mut Unit),
+    ) -> Option<CpuId> {
+        let on = self.units[slot].cpu();
+        match on {
+            Some(cpu) if !self.idle.contains(cpu) => self.charge(cpu, slot, now),
+            Some(_) => {}
+            None => {
+                self.withdraw(slot);
+                self.units[slot].place = Place::Aside;
             }
-        });
+        }
+        self.update(slot, now, change);
+        on
     }
 
     /// Takes a vCPU from where it waits for a CPU, if it does.

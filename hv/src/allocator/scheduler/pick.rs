@@ -10,28 +10,24 @@ use crate::types::{CpuId, Ticks, VcpuKey};
 pub struct Decision {
     /// The vCPU to run, or `None` to wait for an interrupt.
     pub run: Option<VcpuKey>,
-    /// When this CPU must look again: its slice ends or a deadline passes.
-    pub preempt_at: Option<Ticks>,
+    /// When this CPU must look again: its slice ends or a deadline passes; or [`Ticks::NEVER`].
+    pub preempt_at: Ticks,
     /// Other CPUs that have to pick too.
     pub kick: CpuSet,
 }
 
-/// What becomes of the vCPU that a CPU ran so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    /// It stays, to go on, or in the registers of an idle CPU.
-    Stays,
-    /// It leaves for the queue.
-    Waits,
-    /// It leaves until its domain's next income.
-    Parks,
-    /// It leaves.
-    Leaves,
+/// What a CPU does from now on.
+struct Turn {
+    /// Who runs.
+    run: Option<Slot>,
+    /// Who waits, although it may have counted on this CPU.
+    waits: Option<Slot>,
 }
 
 impl Scheduler {
     /// Decides what this CPU runs now. The vCPU that it ran so far leaves it if it may not go on
     /// there, or if another one is to have its turn.
+    #[inline(always)]
     pub fn pick(&mut self, cpu: CpuId, now: Ticks) -> Decision {
         // The compiler knows where the one scheduler is, and would compute the address of each
         // field anew: that costs more than what is done with them.
@@ -41,52 +37,39 @@ impl Scheduler {
     #[inline(always)]
     fn decide(&mut self, cpu: CpuId, now: Ticks) -> Decision {
         self.kicked.remove(cpu);
-        let current = self.cpus[cpu].current;
-        match current {
-            Some(slot) if self.idle.contains(cpu) => self.begin_slice(cpu, slot, now),
-            Some(slot) => self.charge(cpu, slot, now),
-            None => {}
-        }
         let next = self.next(cpu, now);
-        // Who waits from now on, or still, although it may have counted on this CPU.
-        let mut left = None;
-        match current.map(|slot| (slot, self.judge(cpu, slot, next, now))) {
-            Some((_, Verdict::Stays)) => left = next,
-            Some((slot, Verdict::Waits)) => {
-                self.exchange(cpu, slot, next, now);
-                left = Some(slot);
+        let turn = match self.cpus[cpu].current {
+            Some(slot) if self.units[slot].runnable() => self.contend(cpu, slot, next, now),
+            // It stays in the registers of an idle CPU.
+            Some(slot) if next.is_none() && self.may_sleep_on(cpu, slot) => {
+                Turn { run: None, waits: None }
             }
-            Some((slot, Verdict::Parks)) => {
-                self.park(cpu, slot, now);
-                self.run(cpu, next, now);
-            }
-            Some((slot, Verdict::Leaves)) => {
+            Some(slot) => {
                 self.units[slot].go(Place::Aside, now);
-                self.run(cpu, next, now);
+                self.run(cpu, next, now)
             }
             None => self.run(cpu, next, now),
-        }
-        self.conclude(cpu, left, now)
+        };
+        self.conclude(cpu, turn, now)
     }
 
     /// Notes what this CPU does from now on, and who else must look at the queue therefore.
     #[inline(always)]
-    fn conclude(&mut self, cpu: CpuId, left: Option<Slot>, now: Ticks) -> Decision {
-        let unit = self.cpus[cpu].current.map(|slot| &self.units[slot]);
-        let run = unit.filter(|unit| unit.runnable()).map(|unit| unit.key);
+    fn conclude(&mut self, cpu: CpuId, Turn { run, waits }: Turn, now: Ticks) -> Decision {
         self.idle.set(cpu, run.is_none());
         self.ticking.set(cpu, run.is_some() && self.someone_waits(cpu));
-        let mut kick = left.map_or(CpuSet::EMPTY, |slot| self.call_for_again(slot, cpu));
+        let mut kick = waits.map_or(CpuSet::EMPTY, |slot| self.call_for_again(slot, cpu));
         if run.is_none() && self.queue.has_any_pinned() {
             kick.extend(self.pull(cpu));
         }
-        self.kicked.extend(kick);
+        let run = run.map(|slot| self.units[slot].key);
         Decision { run, preempt_at: self.preempt_at(cpu, now), kick }
     }
 
-    /// When this CPU must pick again: its slice ends, or a vCPU that waits for a time on it is due.
+    /// When this CPU must pick again: its slice ends, or a vCPU that waits for a time on it is due;
+    /// or [`Ticks::NEVER`].
     #[inline]
-    pub fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Option<Ticks> {
+    pub fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Ticks {
         let mut at = self.deadlines.first(cpu);
         if self.idle.contains(cpu) {
             return at;
@@ -94,50 +77,71 @@ impl Scheduler {
         let state = &self.cpus[cpu];
         if let Slice::Until(end) = state.slice
             && self.ticking.contains(cpu)
-            && at.is_none_or(|at| end < at)
         {
-            at = Some(end);
+            at = at.min(end);
         }
         match state.current {
-            Some(slot) if self.shares[slot].budget.is_some() => self.budget_end(slot, at, now),
+            Some(slot) if self.shares[slot].budget.is_some() => self.budget_end(slot, now).min(at),
             _ => at,
         }
     }
 
-    /// When a vCPU that runs has to be looked at, at `at` if not before, because of its domain's
-    /// budget, of which its domain's other vCPUs may want their parts. Not all too often: what is
-    /// used too much is owed.
+    /// When a vCPU that runs has to be looked at because of its domain's budget, of which its
+    /// domain's other vCPUs may want their parts. Not all too often: what is used too much is owed.
     #[cold]
-    fn budget_end(&self, slot: Slot, at: Option<Ticks>, now: Ticks) -> Option<Ticks> {
+    fn budget_end(&self, slot: Slot, now: Ticks) -> Ticks {
         let share = &self.shares[slot];
-        let left = share.budget?.left(now)?.0 / u64::from(share.runnable.max(1));
-        let end = Ticks(now.0.saturating_add(left.max(self.slice.0 / 8)));
-        Some(at.map_or(end, |at| at.min(end)))
+        let left = share.budget.and_then(|mut budget| budget.left(now)).map_or(0, |left| left.0);
+        let part = left / u64::from(share.runnable.max(1));
+        Ticks(now.0.saturating_add(part.max(self.slice.0 / 8)))
     }
 
+    /// Whether a CPU that was kicked must pick. If not, it was only told that somebody waits for the
+    /// end of its slice, which it has from now on: its timer is to be set to
+    /// [`Scheduler::preempt_at`].
+    pub fn must_pick(&self, cpu: CpuId, now: Ticks) -> bool {
+        let state = &self.cpus[cpu];
+        let goes_on = state.current.is_some_and(|slot| self.units[slot].runnable());
+        let in_slice = matches!(state.slice, Slice::Until(end) if now < end);
+        self.kicked.contains(cpu) || !goes_on || !in_slice
+    }
+
+    /// Whether a vCPU that is on this CPU and not runnable may stay there while nobody else comes.
     #[inline(always)]
-    fn judge(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> Verdict {
+    fn may_sleep_on(&self, cpu: CpuId, slot: Slot) -> bool {
         let unit = &self.units[slot];
-        let at_home = unit.affinity.contains(cpu);
-        if !unit.runnable() {
-            let may_stay = !unit.paused && at_home && next.is_none();
-            return if may_stay { Verdict::Stays } else { Verdict::Leaves };
+        !unit.paused && unit.affinity.contains(cpu)
+    }
+
+    /// A CPU's vCPU wants to go on, and perhaps another one to have its turn.
+    #[inline(always)]
+    fn contend(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> Turn {
+        if self.idle.contains(cpu) {
+            self.begin_slice(cpu, slot, now);
+        } else {
+            self.charge(cpu, slot, now);
         }
         if self.is_out_of_budget(slot, now) {
-            return Verdict::Parks;
+            self.park(cpu, slot, now);
+            return self.run(cpu, next, now);
         }
-        match next {
-            _ if !at_home => Verdict::Waits,
-            Some(next) if self.gives_way(cpu, slot, next, now) => Verdict::Waits,
-            Some(_) => Verdict::Stays,
+        let gives_way = match next {
+            _ if !self.units[slot].affinity.contains(cpu) => true,
+            Some(next) => self.gives_way(cpu, slot, next, now),
             None => {
                 // A wish to yield is over when nobody takes it up.
                 let slice = &mut self.cpus[cpu].slice;
                 if !matches!(slice, Slice::Until(_)) {
                     *slice = Slice::Until(now);
                 }
-                Verdict::Stays
+                false
             }
+        };
+        if gives_way {
+            self.exchange(cpu, slot, next, now);
+            Turn { run: next, waits: Some(slot) }
+        } else {
+            Turn { run: Some(slot), waits: next }
         }
     }
 
@@ -196,12 +200,13 @@ impl Scheduler {
 
     /// Gives the CPU to a vCPU that waits for it, or to none.
     #[inline(always)]
-    fn run(&mut self, cpu: CpuId, next: Option<Slot>, now: Ticks) {
+    fn run(&mut self, cpu: CpuId, next: Option<Slot>, now: Ticks) -> Turn {
         self.cpus[cpu].current = next;
         if let Some(slot) = next {
             self.queue.remove(slot, self.units[slot].affinity);
             self.settle_in(cpu, slot, now);
         }
+        Turn { run: next, waits: None }
     }
 
     /// Gives the CPU to a vCPU that waits, or to none, and has the one that it ran wait.

@@ -12,20 +12,21 @@ impl Scheduler {
         if !unit.runnable() {
             return CpuSet::EMPTY;
         }
-        let kick = match unit.place {
+        match unit.place {
             Place::Aside => self.enqueue(slot, now),
-            // It never left this CPU, which has nothing better to do.
-            Place::On(cpu) if self.idle.contains(cpu) => {
-                self.lift(slot);
+            // It never left this CPU, which may have nothing better to do.
+            Place::On(cpu) => {
+                if self.idle.contains(cpu) {
+                    self.lift(slot);
+                }
+                self.kicked.insert(cpu);
                 CpuSet::only(cpu)
             }
-            // That CPU has not noticed that it was to stop, and never will know.
-            Place::On(_) | Place::Queued | Place::Parked => CpuSet::EMPTY,
-        };
-        self.kicked.extend(kick);
-        kick
+            Place::Queued | Place::Parked => CpuSet::EMPTY,
+        }
     }
 
+    #[inline(always)]
     fn enqueue(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         self.lift(slot);
         let unit = &mut self.units[slot];
@@ -47,12 +48,14 @@ impl Scheduler {
     #[inline]
     fn call_for(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         let unit = &self.units[slot];
-        let idle = self.idle.without(self.kicked);
-        let free = idle.and(unit.affinity);
+        let (affinity, last) = (unit.affinity.without(self.kicked), unit.last);
+        let free = self.idle.and(affinity);
         if !free.is_empty() {
-            return if free.contains(unit.last) { CpuSet::only(unit.last) } else { free.lowest() };
+            let one = if free.contains(last) { CpuSet::only(last) } else { free.lowest() };
+            self.kicked.extend(one);
+            return one;
         }
-        let busy = self.online.without(self.idle).and(unit.affinity).without(self.kicked);
+        let busy = self.online.without(self.idle).and(affinity);
         let mut kick = self.make_room(busy);
         if kick.is_empty()
             && let Some((cpu, had)) = self.richest(busy, now)
@@ -60,8 +63,9 @@ impl Scheduler {
         {
             kick.insert(cpu);
         }
+        self.kicked.extend(kick);
         // That one may choose another, and whom it gives up waits then.
-        kick.extend(self.tickless().and(busy));
+        kick.extend(self.begin_to_tick(busy));
         kick
     }
 
@@ -72,10 +76,16 @@ impl Scheduler {
         let others = affinity.without(CpuSet::only(cpu)).without(self.kicked);
         let free = self.idle.and(others);
         if !free.is_empty() {
+            self.kicked.extend(free.lowest());
             return free.lowest();
         }
-        let mut kick = self.make_room(others.without(self.idle));
-        kick.extend(self.tickless().and(others));
+        let busy = self.online.without(self.idle).and(others);
+        if busy.is_empty() {
+            return CpuSet::EMPTY;
+        }
+        let mut kick = self.make_room(busy);
+        self.kicked.extend(kick);
+        kick.extend(self.begin_to_tick(busy));
         kick
     }
 
@@ -92,10 +102,13 @@ impl Scheduler {
         of.find(|&cpu| self.displace(cpu, to)).map_or(CpuSet::EMPTY, CpuSet::only)
     }
 
-    /// CPUs whose vCPU may run without end.
+    /// Ends the slices of those of these CPUs, which are busy, whose vCPU might run without end.
+    /// Returns them, to be kicked.
     #[inline]
-    fn tickless(&self) -> CpuSet {
-        self.online.without(self.idle).without(self.ticking)
+    fn begin_to_tick(&mut self, busy: CpuSet) -> CpuSet {
+        let tickless = busy.without(self.ticking);
+        self.ticking.extend(tickless);
+        tickless
     }
 
     /// Has a CPU's vCPU give way, if it can go on at one of others. Returns whether it can.
@@ -116,7 +129,9 @@ impl Scheduler {
         let here = CpuSet::only(cpu);
         let busy = self.online.without(self.idle).without(self.kicked).without(here);
         let gives = |&other: &CpuId| self.queue.has_pinned(other) && self.displace(other, here);
-        { busy }.find(gives).map_or(CpuSet::EMPTY, CpuSet::only)
+        let one = { busy }.find(gives).map_or(CpuSet::EMPTY, CpuSet::only);
+        self.kicked.extend(one);
+        one
     }
 
     /// The CPU whose vCPU has had most by now, and how much that is.

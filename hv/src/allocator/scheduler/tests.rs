@@ -14,7 +14,8 @@ use machine::{Machine, SLICE};
 
 fn decision(machine: &Machine, run: usize, preempt_at: Option<u64>) -> Decision {
     let run = Some(machine.keys[run]);
-    Decision { run, preempt_at: preempt_at.map(Ticks), kick: CpuSet::EMPTY }
+    let preempt_at = preempt_at.map_or(Ticks::NEVER, Ticks);
+    Decision { run, preempt_at, kick: CpuSet::EMPTY }
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn woken_before_its_cpu_has_noticed_that_it_blocked() {
     machine.wake(0);
     machine.scheduler.block(machine.keys[0], None, Ticks(1));
     let kicks = machine.scheduler.wake(machine.keys[0], Ticks(1));
-    assert!(kicks.is_empty(), "it never left its CPU");
+    assert_eq!(kicks, CpuSet::only(CpuId(0)), "it never left its CPU");
     machine.pick(CpuId(1));
     machine.pick(CpuId(0));
     assert_eq!(machine.cpus[0].run, Some(machine.keys[0]));

@@ -60,6 +60,15 @@ impl Unit {
         }
     }
 
+    /// The CPU that it is on.
+    #[inline(always)]
+    pub(super) fn cpu(&self) -> Option<CpuId> {
+        match self.place {
+            Place::On(cpu) => Some(cpu),
+            Place::Queued | Place::Parked | Place::Aside => None,
+        }
+    }
+
     #[inline]
     pub(super) fn runnable(&self) -> bool {
         !self.blocked && !self.paused

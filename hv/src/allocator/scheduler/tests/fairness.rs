@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::machine::{Machine, SLICE};
 use crate::allocator::scheduler::{CpuSet, Parameters};
-use crate::types::CpuId;
+use crate::types::{CpuId, Ticks};
 
 fn set(machine: &mut Machine, domain: usize, weight: u16, cap: u16) {
     let parameters = Parameters { weight, cap };
@@ -247,7 +247,7 @@ fn a_cap_ends_tickless_running_and_is_lifted_again() {
     assert!((got[0] - 0.25).abs() < 0.005, "{got:?}");
     set(&mut machine, 0, 256, 0);
     machine.run_until(machine.now + 10 * SLICE);
-    assert_eq!(machine.cpus[0].preempt_at, None, "tickless again");
+    assert_eq!(machine.cpus[0].preempt_at, Ticks::NEVER, "tickless again");
     assert!(machine.runs(0));
 }
 
@@ -263,4 +263,19 @@ fn impossible_settings_are_refused() {
     }
     let nowhere = CpuSet::only(CpuId(5));
     assert!(machine.scheduler.set_affinity(machine.keys[0], nowhere, now).is_err());
+}
+
+/// Sleeping for a moment before each slice ends buys nothing.
+#[test]
+fn who_blocks_has_paid_for_what_it_used() {
+    let mut machine = Machine::new(1, 2);
+    machine.wake(1);
+    for _ in 0..1000 {
+        machine.wake(0);
+        machine.run_until(machine.now + SLICE / 2);
+        machine.block(0, None);
+        machine.run_until(machine.now + 1);
+    }
+    let share = machine.ran(0) as f64 / machine.now as f64;
+    assert!(share < 0.52, "it has got {share}");
 }

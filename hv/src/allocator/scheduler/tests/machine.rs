@@ -49,7 +49,7 @@ impl Machine {
         let mut machine = Machine {
             scheduler: Scheduler::new(),
             now: 0,
-            cpus: vec![Decision { run: None, preempt_at: None, kick: CpuSet::EMPTY }; cpus],
+            cpus: vec![Decision { run: None, preempt_at: Ticks::NEVER, kick: CpuSet::EMPTY }; cpus],
             wishes: vec![Wish::default(); keys.len()],
             keys,
         };
@@ -94,8 +94,16 @@ impl Machine {
         self.keys.iter().position(|&key| key == wanted).expect("a stranger runs")
     }
 
+    /// One CPU learns of it by an interrupt, and picks; another is the one that says so.
     pub fn kick(&mut self, cpus: CpuSet) {
-        cpus.for_each(|cpu| self.pick(cpu));
+        let itself = CpuId(self.now as usize % self.cpus.len());
+        for cpu in cpus {
+            if cpu != itself || self.scheduler.must_pick(cpu, self.now()) {
+                self.pick(cpu);
+            } else {
+                self.cpus[cpu.0].preempt_at = self.scheduler.preempt_at(cpu, self.now());
+            }
+        }
     }
 
     pub fn wake(&mut self, index: usize) {
@@ -153,7 +161,8 @@ impl Machine {
     /// When a CPU must look again, and which.
     pub fn next_event(&self) -> Option<(u64, usize)> {
         let events = self.cpus.iter().enumerate();
-        events.filter_map(|(cpu, decision)| Some((decision.preempt_at?.0, cpu))).min()
+        let events = events.filter(|(_, decision)| decision.preempt_at != Ticks::NEVER);
+        events.map(|(cpu, decision)| (decision.preempt_at.0, cpu)).min()
     }
 
     pub fn runs(&self, index: usize) -> bool {

@@ -83,12 +83,12 @@ fn check(machine: &Machine) {
         if wish.runnable() && !running.contains(&index) {
             let mut usable = machine.cpus.iter().enumerate().filter(|&(cpu, _)| wish.may_use(cpu));
             let ends = |(_, decision): (usize, &crate::allocator::scheduler::Decision)| {
-                decision.preempt_at.is_some_and(|at| at.0 <= machine.now + SLICE)
+                decision.preempt_at.0 <= machine.now + SLICE
             };
             assert!(usable.all(ends), "a CPU runs without end while others wait for it");
         }
         if let (true, Some(until)) = (wish.blocked && wish.exists, wish.until) {
-            let mut ends = machine.cpus.iter().filter_map(|decision| decision.preempt_at);
+            let mut ends = machine.cpus.iter().map(|decision| decision.preempt_at);
             assert!(ends.any(|at| at.0 <= until), "nobody will notice the deadline at {until}");
         }
     }
