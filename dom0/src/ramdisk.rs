@@ -1,7 +1,7 @@
 //! The archive of kernels and domain files that the machine was started with.
 //!
-//! `guests/NAME` are kernel images, `domains/NAME.toml` are domain files; anything else in the
-//! archive is not ours. The bytes stay where the loader put them: nothing is copied here.
+//! `guests/NAME` are kernel images, `ramdisks/NAME` their initial ramdisks, `domains/NAME.toml` are
+//! domain files; anything else in the archive is not ours. The bytes stay where the loader put them: nothing is copied here.
 
 use alloc::{
     collections::BTreeMap,
@@ -14,6 +14,7 @@ use tar_no_std::{CorruptDataError, TarArchiveRef};
 #[derive(Debug, Default)]
 pub struct Ramdisk {
     kernels: BTreeMap<String, &'static [u8]>,
+    ramdisks: BTreeMap<String, &'static [u8]>,
     domain_files: BTreeMap<String, &'static str>,
 }
 
@@ -38,6 +39,8 @@ impl Ramdisk {
         let path = path.strip_prefix("./").unwrap_or(path);
         if let Some(name) = path.strip_prefix("guests/") {
             self.kernels.insert(name.to_string(), data);
+        } else if let Some(name) = path.strip_prefix("ramdisks/") {
+            self.ramdisks.insert(name.to_string(), data);
         } else if let Some(name) = domain_file_name(path) {
             match core::str::from_utf8(data) {
                 Ok(text) => drop(self.domain_files.insert(name.to_string(), text)),
@@ -51,6 +54,11 @@ impl Ramdisk {
         self.kernels.get(name).copied()
     }
 
+    /// The initial ramdisk with this name, for a guest.
+    pub fn ramdisk(&self, name: &str) -> Option<&'static [u8]> {
+        self.ramdisks.get(name).copied()
+    }
+
     /// The text of the domain file with this name.
     pub fn domain_file(&self, name: &str) -> Option<&'static str> {
         self.domain_files.get(name).copied()
@@ -59,6 +67,11 @@ impl Ramdisk {
     /// Names of all kernels, sorted.
     pub fn kernel_names(&self) -> impl Iterator<Item = &str> {
         self.kernels.keys().map(String::as_str)
+    }
+
+    /// Names of all initial ramdisks for guests, sorted.
+    pub fn ramdisk_names(&self) -> impl Iterator<Item = &str> {
+        self.ramdisks.keys().map(String::as_str)
     }
 
     /// Names of all domain files, sorted.
@@ -71,6 +84,13 @@ impl Ramdisk {
     pub fn with_kernel(name: &str, image: &'static [u8]) -> Ramdisk {
         let kernels = [(name.to_string(), image)].into();
         Ramdisk { kernels, ..Ramdisk::default() }
+    }
+
+    /// The same with an initial ramdisk.
+    #[cfg(test)]
+    pub fn and_ramdisk(mut self, name: &str, data: &'static [u8]) -> Ramdisk {
+        self.ramdisks.insert(name.to_string(), data);
+        self
     }
 }
 
@@ -108,6 +128,7 @@ mod tests {
     fn finds_files_by_name() {
         let ramdisk = Ramdisk::new(archive(&[
             ("guests/hello", b"kernel"),
+            ("ramdisks/small", b"files"),
             ("domains/hello.toml", b"name = \"hello\""),
             ("domains/readme", b"not a domain file"),
             ("other", b"not ours"),
@@ -115,6 +136,7 @@ mod tests {
         .unwrap();
         assert_eq!(ramdisk.kernel("hello"), Some(&b"kernel"[..]));
         assert_eq!(ramdisk.domain_file("hello"), Some("name = \"hello\""));
+        assert_eq!(ramdisk.ramdisk("small"), Some(&b"files"[..]));
         assert_eq!(ramdisk.kernel("missing"), None);
         assert_eq!(ramdisk.kernel_names().collect::<Vec<_>>(), ["hello"]);
         assert_eq!(ramdisk.domain_names().collect::<Vec<_>>(), ["hello"]);

@@ -39,7 +39,8 @@ fn hello(shell: &mut Shell, _: &Stage) -> Result<()> {
 /// Brings the image of `hello` as a user brings an own one, under another name.
 fn bring(machine: &mut options::Machine) {
     let image = paths::images().join("hello.img");
-    machine.guests = vec![Guest { name: "mine".into(), image, memory: 24, vcpus: 1 }];
+    machine.guests =
+        vec![Guest { name: "mine".into(), image, ramdisk: None, memory: 24, vcpus: 1 }];
 }
 
 fn brought(shell: &mut Shell, _: &Stage) -> Result<()> {

@@ -18,8 +18,9 @@ pub struct Machine {
     /// A raw disk image; may be given several times. Without it a random one is made.
     #[arg(long = "disk", value_name = "IMAGE")]
     pub disks: Vec<PathBuf>,
-    /// A kernel image (arm64 Image or ELF) that dom0 can create by NAME; may be given several times.
-    #[arg(long = "guest", value_name = "NAME=IMAGE[,memory=MiB][,vcpus=N]")]
+    /// A kernel (arm64 Image, also compressed, or ELF) that dom0 can create by NAME, and its
+    /// initial ramdisk; may be given several times.
+    #[arg(long = "guest", value_name = "NAME=IMAGE[,ramdisk=FILE][,memory=MiB][,vcpus=N]")]
     pub guests: Vec<Guest>,
     /// A port of this host that leads to a guest's; may be given several times.
     #[arg(long = "forward", value_name = "[tcp:|udp:]HOSTPORT:[ADDRESS:]PORT")]
@@ -115,6 +116,8 @@ pub struct Guest {
     pub name: String,
     /// Where its kernel image is.
     pub image: PathBuf,
+    /// Where its initial ramdisk is.
+    pub ramdisk: Option<PathBuf>,
     /// Its memory in MiB.
     pub memory: u64,
     /// Its vCPUs.
@@ -135,15 +138,16 @@ impl FromStr for Guest {
         ensure!(!name.is_empty() && name.chars().all(plain), "`{name}` is not a guest's name");
         let mut parts = rest.split(',');
         let image = parts.next().filter(|image| !image.is_empty()).context("no image given")?;
-        let (mut memory, mut vcpus) = (Guest::DEFAULT_MEMORY, 1);
+        let (mut ramdisk, mut memory, mut vcpus) = (None, Guest::DEFAULT_MEMORY, 1);
         for part in parts {
             match part.split_once('=') {
+                Some(("ramdisk", path)) if !path.is_empty() => ramdisk = Some(path.into()),
                 Some(("memory", value)) => memory = value.parse().context("memory, in MiB")?,
                 Some(("vcpus", value)) => vcpus = value.parse().context("vcpus")?,
-                _ => bail!("`{part}` is neither memory=MiB nor vcpus=N"),
+                _ => bail!("`{part}` is none of ramdisk=FILE, memory=MiB and vcpus=N"),
             }
         }
-        Ok(Guest { name: name.into(), image: image.into(), memory, vcpus })
+        Ok(Guest { name: name.into(), image: image.into(), ramdisk, memory, vcpus })
     }
 }
 
@@ -160,14 +164,24 @@ mod tests {
         let plain: Guest = "linux=/boot/Image".parse().unwrap();
         assert_eq!(plain.name, "linux");
         assert_eq!((plain.memory, plain.vcpus), (Guest::DEFAULT_MEMORY, 1));
-        let full: Guest = "a-1=x.img,vcpus=2,memory=256".parse().unwrap();
+        let full: Guest = "a-1=x.img,vcpus=2,ramdisk=y.cpio,memory=256".parse().unwrap();
         assert_eq!((full.memory, full.vcpus), (256, 2));
         assert_eq!(full.image, PathBuf::from("x.img"));
+        assert_eq!((plain.ramdisk, full.ramdisk), (None, Some(PathBuf::from("y.cpio"))));
     }
 
     #[test]
     fn guest_that_makes_no_sense() {
-        for text in ["linux", "=x", "a=", "a/b=x", "a=x,memory", "a=x,memory=lots", "a=x,cpus=2"] {
+        for text in [
+            "linux",
+            "=x",
+            "a=",
+            "a/b=x",
+            "a=x,memory",
+            "a=x,memory=lots",
+            "a=x,ramdisk=",
+            "a=x,cpus=2",
+        ] {
             assert!(text.parse::<Guest>().is_err(), "{text} was taken");
         }
     }

@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::{cpus::Cpus, device::DeviceSpec, disk::DiskSpec, vif::VifSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
-const TEXT_KEYS: [&str; 4] = ["name", "kernel", "cmdline", "on_crash"];
+const TEXT_KEYS: [&str; 6] = ["name", "kernel", "ramdisk", "cmdline", "run", "on_crash"];
 
 /// Fewest MiB of memory: the kernel, its tables and the device tree must find room.
 const MEMORY_MIN: u32 = 2;
@@ -49,6 +49,9 @@ pub struct DomainConfig {
     pub name: String,
     /// Name of the kernel image in the ramdisk.
     pub kernel: String,
+    /// Name of the initial ramdisk that the kernel gets.
+    #[serde(default)]
+    pub ramdisk: Option<String>,
     /// MiB of memory.
     #[serde(default = "default_memory", deserialize_with = "memory")]
     pub memory: u32,
@@ -80,6 +83,9 @@ pub struct DomainConfig {
     /// Boot arguments of its kernel.
     #[serde(default)]
     pub cmdline: String,
+    /// A command for the guest's first program; see [`DomainConfig::boot_arguments`].
+    #[serde(default)]
+    pub run: Option<String>,
     /// What to do when it crashes.
     #[serde(default)]
     pub on_crash: OnCrash,
@@ -114,6 +120,26 @@ impl DomainConfig {
             return Err(ConfigError::TooManyVcpus { vcpus: self.vcpus, most: self.max_vcpus() });
         }
         Ok(self)
+    }
+
+    /// The kernel's command line: `cmdline`, and `run` as `run="..."`, which Linux puts into the
+    /// environment of its first program. What a quoted argument cannot hold is written as `printf
+    /// %b` reads it: `\x22` for a quotation mark.
+    pub fn boot_arguments(&self) -> String {
+        let mut arguments = self.cmdline.clone();
+        if let Some(command) = &self.run {
+            arguments.push_str(if arguments.is_empty() { "run=\"" } else { " run=\"" });
+            for character in command.chars() {
+                match character {
+                    '"' | '\\' | '\n' | '\t' => {
+                        arguments.push_str(&format!("\\x{:02x}", u32::from(character)));
+                    }
+                    plain => arguments.push(plain),
+                }
+            }
+            arguments.push('"');
+        }
+        arguments
     }
 
     /// Most vCPUs that the domain may have online.

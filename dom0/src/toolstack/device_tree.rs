@@ -7,11 +7,17 @@ use abi::device_tree::builder::{Error, Platform};
 use abi::device_tree::{ROOT_COMPATIBLE, ROOT_MODEL};
 use abi::guest_map as map;
 
-/// Writes the device tree of a guest with this RAM, number of vCPUs and boot arguments.
+/// Writes the device tree of a guest with this RAM, number of vCPUs, boot arguments and initial
+/// ramdisk.
 ///
 /// # Errors
-/// `cmdline` has a NUL in it.
-pub fn build(ram: &Range<u64>, vcpus: u32, cmdline: &str) -> Result<Vec<u8>, Error> {
+/// `bootargs` has a NUL in it.
+pub fn build(
+    ram: &Range<u64>,
+    vcpus: u32,
+    bootargs: &str,
+    initrd: Option<Range<u64>>,
+) -> Result<Vec<u8>, Error> {
     let platform = Platform {
         compatible: &ROOT_COMPATIBLE,
         model: ROOT_MODEL,
@@ -20,8 +26,8 @@ pub fn build(ram: &Range<u64>, vcpus: u32, cmdline: &str) -> Result<Vec<u8>, Err
         gicd: map::GICD_BASE..map::GICD_BASE + map::GICD_SIZE,
         gicr: map::GICR_BASE..map::GICR_BASE + map::GICR_SIZE,
         grant_window: map::GRANT_TABLE_BASE..map::GRANT_TABLE_BASE + map::GRANT_TABLE_SIZE,
-        bootargs: cmdline,
-        initrd: None,
+        bootargs,
+        initrd,
         virtio: &[],
     };
     platform.build()
@@ -50,7 +56,7 @@ mod tests {
 
     #[test]
     fn memory_cpus_and_arguments_are_the_domains() {
-        let blob = build(&RAM, 3, "write=42 verbose").unwrap();
+        let blob = build(&RAM, 3, "write=42 verbose", None).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let region = tree.memory().regions().next().unwrap();
         assert_eq!(region.starting_address as u64, RAM.start);
@@ -63,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_guest_sees_that_it_is_one() {
-        let blob = build(&RAM, 1, "").unwrap();
+        let blob = build(&RAM, 1, "", None).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         assert_eq!(strings(&tree, "/hypervisor", "compatible"), ["xen,xen-4.17", "xen,xen"]);
         assert_eq!(cells(&tree, "/hypervisor", "interrupts"), [1, 15, 0xf08]);
@@ -74,7 +80,7 @@ mod tests {
 
     #[test]
     fn timer_gic_and_psci_are_those_of_a_machine() {
-        let blob = build(&RAM, 1, "").unwrap();
+        let blob = build(&RAM, 1, "", None).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let timer = cells(&tree, "/timer", "interrupts");
         assert_eq!(timer, [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08]);
@@ -89,7 +95,19 @@ mod tests {
     }
 
     #[test]
+    fn the_initial_ramdisk_is_where_linux_looks_for_it() {
+        let blob = build(&RAM, 1, "", Some(0x4100_0000..0x4100_1234)).unwrap();
+        let tree = Fdt::new(&blob).unwrap();
+        assert_eq!(cells(&tree, "/chosen", "linux,initrd-start"), [0, 0x4100_0000]);
+        assert_eq!(cells(&tree, "/chosen", "linux,initrd-end"), [0, 0x4100_1234]);
+        let without = build(&RAM, 1, "", None).unwrap();
+        let tree = Fdt::new(&without).unwrap();
+        let chosen = tree.find_node("/chosen").unwrap();
+        assert!(chosen.property("linux,initrd-start").is_none());
+    }
+
+    #[test]
     fn a_nul_in_the_arguments_is_an_error() {
-        assert_eq!(build(&RAM, 1, "a\0b"), Err(Error::InvalidString));
+        assert_eq!(build(&RAM, 1, "a\0b", None), Err(Error::InvalidString));
     }
 }

@@ -54,6 +54,14 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// No initial ramdisk with this name.
+    #[error("there is no ramdisk `{name}` for guests; there are: {}", list(known))]
+    UnknownRamdisk {
+        /// What the domain file names.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// The kernel cannot be loaded.
     #[error("kernel `{name}` cannot be loaded: {error}")]
     BadKernel {
@@ -65,13 +73,18 @@ pub enum Error {
     /// The boot arguments cannot be passed on.
     #[error("cmdline has a NUL in it")]
     BadCmdline,
-    /// The device tree does not fit behind the kernel.
-    #[error("{memory} MiB are not enough for kernel `{kernel}` and its device tree; raise memory")]
+    /// Ramdisk and device tree do not fit behind the kernel.
+    #[error(
+        "{memory} MiB are not enough for kernel `{kernel}`, its ramdisk and its device tree; \
+         raise memory to {needed} at least"
+    )]
     MemoryTooSmall {
         /// What the domain was to have.
         memory: u32,
         /// The kernel's name.
         kernel: String,
+        /// MiB with which they fit.
+        needed: u64,
     },
     /// Too few frames are free.
     #[error(

@@ -2,6 +2,7 @@
 
 pub mod disk;
 mod flat;
+pub mod kernel;
 mod ramdisk;
 mod symbols;
 

@@ -1,14 +1,15 @@
 //! dom0's ramdisk: a ustar archive with the kernel images that it can create domains from
-//! (`guests/NAME`) and their domain files (`domains/NAME.toml`).
+//! (`guests/NAME`), their own initial ramdisks (`ramdisks/NAME`) and their domain files
+//! (`domains/NAME.toml`).
 
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tar::{Builder, EntryType, Header};
 use toml::{Table, Value};
 
-use super::ImageKind;
+use super::kernel;
 use crate::options::Guest;
 
 /// The domain that gets every disk.
@@ -62,23 +63,25 @@ impl Ramdisk {
         Ok(())
     }
 
-    /// Adds a guest that the user brings, kernel image and domain file.
+    /// Adds a guest that the user brings: kernel image, initial ramdisk and domain file.
     ///
     /// # Errors
-    /// Its image cannot be read or is in no known format.
+    /// A file cannot be read, or the kernel is none.
     pub fn add_guest(&mut self, guest: &Guest) -> Result<()> {
-        let path = guest.image.display();
-        let image = fs::read(&guest.image).with_context(|| format!("cannot read {path}"))?;
-        if ImageKind::of(&image).is_none() {
-            bail!("{path} is neither an arm64 Image nor an ELF file");
-        }
-        self.add_kernel(&guest.name, &image)?;
+        let name = guest.name.as_str();
+        self.add_kernel(name, &kernel::read(&guest.image)?)?;
         let mut file = Table::new();
-        file.insert("name".into(), Value::from(guest.name.as_str()));
-        file.insert("kernel".into(), Value::from(guest.name.as_str()));
+        file.insert("name".into(), Value::from(name));
+        file.insert("kernel".into(), Value::from(name));
+        if let Some(path) = &guest.ramdisk {
+            let ramdisk =
+                fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            self.add(&format!("ramdisks/{name}"), &ramdisk)?;
+            file.insert("ramdisk".into(), Value::from(name));
+        }
         file.insert("memory".into(), Value::from(i64::try_from(guest.memory)?));
         file.insert("vcpus".into(), Value::from(i64::from(guest.vcpus)));
-        self.add(&format!("domains/{}.toml", guest.name), file.to_string().as_bytes())
+        self.add(&format!("domains/{name}.toml"), file.to_string().as_bytes())
     }
 
     /// The archive.
@@ -136,11 +139,14 @@ mod tests {
         fs::write(folder.path().join("README"), "no domain").unwrap();
         let image = folder.path().join("linux");
         fs::write(&image, b"\x7fELF and more").unwrap();
+        let files = folder.path().join("files");
+        fs::write(&files, b"small").unwrap();
 
         let mut ramdisk = Ramdisk::default();
         ramdisk.add_kernel("hello", b"image").unwrap();
         ramdisk.add_domain_files(folder.path(), 2).unwrap();
-        let guest = Guest { name: "linux".into(), image, memory: 256, vcpus: 2 };
+        let guest =
+            Guest { name: "linux".into(), image, ramdisk: Some(files), memory: 256, vcpus: 2 };
         ramdisk.add_guest(&guest).unwrap();
         let files = names_and_contents(&ramdisk.finish().unwrap());
 
@@ -152,6 +158,7 @@ mod tests {
                 "domains/hash.toml",
                 "domains/hello.toml",
                 "guests/linux",
+                "ramdisks/linux",
                 "domains/linux.toml"
             ]
         );
@@ -161,14 +168,17 @@ mod tests {
         assert_eq!(files[0].1, b"image");
         assert_eq!(table(1)["memory"].as_integer(), Some(16));
         assert_eq!(table(1)["disk"][1].as_str(), Some("target=disk1, vdev=xvdb, access=rw"));
-        assert_eq!(table(4)["vcpus"].as_integer(), Some(2));
+        assert_eq!(files[4].1, b"small");
+        assert_eq!(table(5)["vcpus"].as_integer(), Some(2));
+        assert_eq!(table(5)["ramdisk"].as_str(), Some("linux"));
     }
 
     #[test]
     fn guest_images_are_looked_at() {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("text");
-        let guest = Guest { name: "x".into(), image: image.clone(), memory: 16, vcpus: 1 };
+        let guest =
+            Guest { name: "x".into(), image: image.clone(), ramdisk: None, memory: 16, vcpus: 1 };
         assert!(Ramdisk::default().add_guest(&guest).is_err(), "there is no such file");
         fs::write(&image, "just text").unwrap();
         assert!(Ramdisk::default().add_guest(&guest).is_err(), "it is no kernel");

@@ -7,6 +7,7 @@ use super::*;
 const HASH: &str = r#"
 name = "hash"
 kernel = "hash"
+ramdisk = "small"
 memory = 32
 vcpus = 2
 cpus = "0-3,^2"
@@ -31,6 +32,7 @@ fn message(text: &str, arguments: &[&str]) -> String {
 fn every_key_is_read() {
     let config = parse(HASH, &[]).unwrap();
     assert_eq!((config.name.as_str(), config.kernel.as_str()), ("hash", "hash"));
+    assert_eq!(config.ramdisk.as_deref(), Some("small"));
     assert_eq!((config.memory, config.vcpus), (32, 2));
     assert_eq!(config.disk.len(), 2);
     assert_eq!(config.disk[1].target, "disk1");
@@ -165,4 +167,17 @@ fn there_may_be_more_vcpus_later() {
     let error = parse(&["vcpus=3", "maxvcpus=2"]).unwrap_err();
     assert_eq!(error, ConfigError::TooManyVcpus { vcpus: 3, most: 2 });
     assert!(parse(&["maxvcpus=9"]).unwrap_err().to_string().contains("1 to 8"));
+}
+
+#[test]
+fn a_command_becomes_one_quoted_boot_argument() {
+    let arguments =
+        |arguments: &[&str]| parse("name = 'a'\nkernel = 'b'", arguments).unwrap().boot_arguments();
+    assert_eq!(arguments(&[]), "");
+    assert_eq!(arguments(&["cmdline=quiet"]), "quiet");
+    assert_eq!(arguments(&["run=ls /"]), r#"run="ls /""#);
+    assert_eq!(
+        arguments(&["cmdline=quiet", r#"run=echo "a" '\n'"#]),
+        r#"quiet run="echo \x22a\x22 '\x5cn'""#
+    );
 }
