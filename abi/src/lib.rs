@@ -3,7 +3,7 @@
 //!
 //! Everything here is Xen's arm64 guest ABI unless a module says otherwise ([`domctl`] and
 //! [`sysctl`] keep Xen's command numbers but have layouts of their own, as Xen does not promise
-//! theirs either). Each module names the public Xen header that it restates. Layouts are checked
+//! theirs either; [`control`] is spoken with the host alone). Each module names the public Xen header that it restates. Layouts are checked
 //! at compile time with [`layout!`]; byte conversions are safe through `zerocopy`.
 //!
 //! This crate depends on no other room of the project.
@@ -16,6 +16,7 @@ extern crate alloc;
 
 pub mod block;
 pub mod console;
+pub mod control;
 pub mod device_tree;
 pub mod domctl;
 pub mod entropy;

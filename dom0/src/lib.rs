@@ -2,6 +2,7 @@
 //!
 //! * [`store`]: the configuration store that all domains share.
 //! * [`console`]: the far end of every domain's console.
+//! * [`control`]: the channels by which programs on the host reach the shell.
 //! * [`block`]: the real disks, and the far end of every domain's virtual disks.
 //! * [`entropy`]: the machine's entropy device, and the far end of every domain's.
 //! * [`backends`]: all that serves a device, by class.
@@ -23,6 +24,7 @@ pub mod backends;
 pub mod block;
 pub mod byte_ring;
 pub mod console;
+pub mod control;
 pub mod entropy;
 pub mod network;
 pub mod ramdisk;

@@ -7,7 +7,7 @@ extern crate alloc;
 
 use abi::{DomId, sched::ShutdownReason};
 use dom0::{
-    backends, block, console, entropy, network,
+    backends, block, console, control, entropy, network,
     ramdisk::Ramdisk,
     shell, store,
     toolstack::{self, Services, Toolstack},
@@ -22,7 +22,10 @@ guest_main!(main);
 async fn main(environment: &'static Environment) {
     println!("Aurochs dom0 {} (type `help` for what it can do)", env!("CARGO_PKG_VERSION"));
     match start(environment) {
-        Ok((toolstack, store)) => shell::run(toolstack, store).await,
+        Ok((toolstack, store)) => {
+            shell::serve(control::start(environment), &toolstack, &store);
+            shell::run(toolstack, store).await;
+        }
         Err(error) => {
             println!("dom0 cannot start: {error}");
             power::shutdown(ShutdownReason::Crash);

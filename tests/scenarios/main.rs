@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod boot;
 mod conformance;
+mod control;
 mod disks;
 mod entropy;
 mod hostile;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         bench::SCENARIOS,
         smp::SCENARIOS,
         conformance::SCENARIOS,
+        control::SCENARIOS,
     ];
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();

@@ -4,11 +4,13 @@
 //! - [`setup`] finds the tools and installs what is missing
 //! - [`build`] makes the images, [`image`] knows their formats
 //! - [`qemu`] turns `qemu/virt.toml` and [`options`] into a running QEMU
-//! - [`session`] talks to the dom0 shell in it
+//! - [`session`] talks to the dom0 shell in it, over its console
+//! - [`control`] does so from a second terminal, over channels of its own
 //! - [`run`], [`test`], [`bench`], [`new_driver`], [`gdb`] and [`doctor`] are the commands
 
 pub mod bench;
 pub mod build;
+pub mod control;
 pub mod doctor;
 pub mod gdb;
 pub mod image;

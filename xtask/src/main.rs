@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, doctor, gdb, new_driver, options, run, test};
+use xtask::{bench, build, control, doctor, gdb, new_driver, options, run, test};
 
 /// Builds, runs, tests and debugs Aurochs.
 #[derive(Debug, Parser)]
@@ -17,6 +17,10 @@ struct Arguments {
 enum Command {
     /// Builds what changed and boots it: the dom0 shell, or a script for it.
     Run(options::Run),
+    /// Runs a verb of dom0's `xl` in the machine that `cargo xtask run` has started.
+    Xl(options::Xl),
+    /// Attaches to the console of a domain in that machine; Ctrl-] leaves.
+    Console(options::Console),
     /// Builds the monitor, dom0 and the example guests.
     Build,
     /// Runs every check and test, on the host and in QEMU.
@@ -33,20 +37,26 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Run(options) => run::run(&options),
-        Command::Build => build::command(),
-        Command::Test(options) => test::run(&options),
-        Command::Bench(options) => bench::run(&options),
-        Command::NewDriver(options) => new_driver::run(&options),
-        Command::Gdb(options) => gdb::run(&options),
-        Command::Doctor => doctor::run(),
+        Command::Run(options) => run::run(&options).map(succeed),
+        Command::Xl(options) => control::xl(&options),
+        Command::Console(options) => control::console(&options),
+        Command::Build => build::command().map(succeed),
+        Command::Test(options) => test::run(&options).map(succeed),
+        Command::Bench(options) => bench::run(&options).map(succeed),
+        Command::NewDriver(options) => new_driver::run(&options).map(succeed),
+        Command::Gdb(options) => gdb::run(&options).map(succeed),
+        Command::Doctor => doctor::run().map(succeed),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             // One line, and the last: scripts read the reason there.
             anstream::eprintln!("error: {}", format!("{error:#}").replace('\n', "; "));
             ExitCode::FAILURE
         }
     }
+}
+
+fn succeed((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }

@@ -78,6 +78,27 @@ impl Run {
     }
 }
 
+/// Options of `cargo xtask xl`.
+#[derive(Debug, Clone, Args)]
+pub struct Xl {
+    /// The process that runs the machine, if several run.
+    #[arg(long, value_name = "PID")]
+    pub machine: Option<u32>,
+    /// What would be typed behind `xl` at dom0's shell; --json shows tables as JSON.
+    #[arg(value_name = "VERB", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+/// Options of `cargo xtask console`.
+#[derive(Debug, Clone, Args)]
+pub struct Console {
+    /// The process that runs the machine, if several run.
+    #[arg(long, value_name = "PID")]
+    pub machine: Option<u32>,
+    /// Name or number of the domain.
+    pub domain: String,
+}
+
 /// Options of `cargo xtask test`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Test {

@@ -25,6 +25,11 @@ pub fn images() -> PathBuf {
     bare_target().join("images")
 }
 
+/// Where running machines are announced.
+pub fn running() -> PathBuf {
+    target().join("running")
+}
+
 /// The domain files that are shipped.
 pub fn domain_files() -> PathBuf {
     root().join("dom0/domains")

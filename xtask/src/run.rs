@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::build;
+use crate::control::Announcement;
 use crate::options;
 use crate::qemu::{Console, Machine};
 use crate::session::{Script, Session};
@@ -30,6 +31,7 @@ pub fn run(options: &options::Run) -> Result<()> {
 
 fn interact(qemu: &Qemu, machine: &Machine, timeout: Option<Duration>) -> Result<()> {
     eprintln!("QEMU {}. Leave with `poweroff`, or with Ctrl-A x.", qemu.version);
+    let _announcement = Announcement::new(machine.folder())?;
     let mut process = machine.start(Console::Terminal)?;
     // Before the machine prints anything, if it is not very fast.
     for forwarded in machine.open_ports(&mut process)? {
@@ -48,6 +50,7 @@ fn interact(qemu: &Qemu, machine: &Machine, timeout: Option<Duration>) -> Result
 
 fn play(qemu: &Qemu, machine: Machine, script: &Script, timeout: Duration) -> Result<()> {
     eprintln!("QEMU {}, {} commands.", qemu.version, script.len());
+    let _announcement = Announcement::new(machine.folder())?;
     let console = Box::new(anstream::stdout());
     let mut session = Session::start(machine, timeout, Some(console))?;
     for forwarded in session.ports() {

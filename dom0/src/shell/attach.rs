@@ -3,10 +3,13 @@
 use alloc::vec::Vec;
 
 use embassy_futures::select::{Either3, select3};
-use pv_guest_kernel::{console, executor, println};
+use pv_guest_kernel::executor;
 
 use super::{Session, command::Failure, terminal::Terminal};
-use crate::toolstack::{Console, End, Ended, Past};
+use crate::{
+    control::Gone,
+    toolstack::{Console, End, Ended, Past},
+};
 
 /// Ctrl-], which ends the attachment, as in xl and telnet.
 const DETACH: u8 = 0x1D;
@@ -19,21 +22,21 @@ const ESCAPE: u8 = 0x1B;
 pub async fn attach(session: &mut Session, name: &str) -> Result<(), Failure> {
     match session.toolstack.console(name)? {
         Console::Past(Past { name, end, output, .. }) => {
-            Screen::default().show(&output);
-            conclude(&name, end)
+            Screen::default().show(&output, &mut session.terminal);
+            conclude(session, &name, end)
         }
         Console::Open { name, session: domain, ended } => {
             match converse(&mut session.terminal, domain, &ended).await {
-                Some(end) => conclude(&name, end),
+                Some(end) => conclude(session, &name, end),
                 None => Ok(()),
             }
         }
     }
 }
 
-fn conclude(name: &str, end: End) -> Result<(), Failure> {
+fn conclude(session: &mut Session, name: &str, end: End) -> Result<(), Failure> {
     if end.is_success() {
-        println!("domain {name} {end}");
+        writeln!(session.terminal, "domain {name} {end}");
         return Ok(());
     }
     Err(Failure::Failed(alloc::format!("domain {name} {end}")))
@@ -48,6 +51,8 @@ async fn converse(
     let mut screen = Screen::default();
     let mut buffer = [0; 512];
     loop {
+        // A guest that prints faster than the person's terminal takes it waits.
+        terminal.flush().await.ok()?;
         let end = async {
             ended.wait().await;
             // What the domain said last goes first.
@@ -55,12 +60,15 @@ async fn converse(
         };
         match select3(domain.read(&mut buffer), terminal.read(), end).await {
             Either3::First(0) | Either3::Third(()) => break,
-            Either3::First(count) => screen.show(buffer.get(..count).unwrap_or_default()),
-            Either3::Second(DETACH) => {
-                println!();
+            Either3::First(count) => {
+                screen.show(buffer.get(..count).unwrap_or_default(), terminal);
+            }
+            Either3::Second(Ok(DETACH)) => {
+                terminal.write(b"\r\n");
                 return None;
             }
-            Either3::Second(byte) => drop(domain.write(&[byte])),
+            Either3::Second(Ok(byte)) => drop(domain.write(&[byte])),
+            Either3::Second(Err(Gone)) => return None,
         }
     }
     // The domain's memory is not free before nobody looks at its console.
@@ -76,8 +84,8 @@ struct Screen {
 }
 
 impl Screen {
-    fn show(&mut self, output: &[u8]) {
-        console::write(&self.filter(output));
+    fn show(&mut self, output: &[u8], terminal: &mut Terminal) {
+        terminal.write(&self.filter(output));
     }
 
     /// The bytes without the escape characters that begin such commands.

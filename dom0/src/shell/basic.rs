@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use abi::sched::ShutdownReason;
 use embassy_futures::select::{Either, select};
-use pv_guest_kernel::{power, println, time};
+use pv_guest_kernel::{power, time};
 
 use super::{
     Session,
@@ -19,9 +19,9 @@ pub const COMMANDS: CommandSet = CommandSet {
     commands: &[
         Command {
             name: "xl",
-            arguments: "COMMAND ...",
+            arguments: "VERB ... [--json]",
             summary: "manage domains; `xl help` lists what it can do",
-            run: |session, arguments| Box::pin(xl::COMMANDS.run(session, arguments)),
+            run: |session, arguments| Box::pin(xl::run(session, arguments)),
         },
         Command {
             name: "xenstore-ls",
@@ -45,7 +45,7 @@ pub const COMMANDS: CommandSet = CommandSet {
             name: "echo",
             arguments: "[WORD...]",
             summary: "print the words",
-            run: |_, arguments| Box::pin(echo(arguments)),
+            run: |session, arguments| Box::pin(async { echo(session, arguments) }),
         },
         Command {
             name: "sleep",
@@ -63,18 +63,18 @@ pub const COMMANDS: CommandSet = CommandSet {
             name: "help",
             arguments: "",
             summary: "show this list",
-            run: |_, _| Box::pin(help()),
+            run: |session, _| Box::pin(async { help(session) }),
         },
     ],
 };
 
-async fn help() -> Result<(), Failure> {
-    println!("{}", COMMANDS.help().trim_end());
+fn help(session: &mut Session) -> Result<(), Failure> {
+    write!(session.terminal, "{}", COMMANDS.help());
     Ok(())
 }
 
-async fn echo(words: &[String]) -> Result<(), Failure> {
-    println!("{}", words.join(" "));
+fn echo(session: &mut Session, words: &[String]) -> Result<(), Failure> {
+    writeln!(session.terminal, "{}", words.join(" "));
     Ok(())
 }
 

@@ -5,8 +5,6 @@ use alloc::{
     string::{String, ToString},
 };
 
-use pv_guest_kernel::{print, println};
-
 use super::{
     Session,
     command::{Failure, number},
@@ -15,24 +13,24 @@ use super::{
 use crate::toolstack::{Device, device::DeviceSpec};
 
 /// `xl device-list`
-pub async fn list(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+pub async fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain] = arguments else { return Err(Failure::Usage) };
     let devices = session.toolstack.devices(domain).await?;
-    print!("{}", table(&devices));
+    session.show(&table(&devices));
     for Device { path, status, .. } in &devices {
         if let Some(error) = &status.error {
-            println!("{path}: {error}");
+            writeln!(session.terminal, "{path}: {error}");
         }
     }
     Ok(())
 }
 
 /// `xl device-attach`
-pub async fn attach(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+pub async fn attach(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let (domain, device) = arguments.split_first().ok_or(Failure::Usage)?;
     let device = DeviceSpec::parse(&device.join(","))?;
     let number = session.toolstack.attach_device(domain, &device).await?;
-    println!("{domain} has {} {number}", device.class);
+    writeln!(session.terminal, "{domain} has {} {number}", device.class);
     Ok(())
 }
 
@@ -43,7 +41,7 @@ pub async fn detach(session: &Session, arguments: &[String]) -> Result<(), Failu
     Ok(session.toolstack.detach_device(domain, class, device).await?)
 }
 
-fn table(devices: &[Device]) -> String {
+fn table(devices: &[Device]) -> Table<5> {
     let mut table = Table::new([
         ("Class", Align::Left),
         ("Idx", Align::Right),
@@ -60,5 +58,5 @@ fn table(devices: &[Device]) -> String {
             path.clone(),
         ]);
     }
-    table.render()
+    table
 }

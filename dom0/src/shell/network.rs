@@ -5,8 +5,6 @@ use alloc::{
     string::{String, ToString},
 };
 
-use pv_guest_kernel::{print, println};
-
 use super::{
     Session,
     command::{Failure, number},
@@ -15,24 +13,24 @@ use super::{
 use crate::toolstack::{Interface, vif::VifSpec};
 
 /// `xl network-list`
-pub async fn list(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+pub async fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain] = arguments else { return Err(Failure::Usage) };
     let interfaces = session.toolstack.interfaces(domain).await?;
-    print!("{}", table(&interfaces));
+    session.show(&table(&interfaces));
     for Interface { path, error, .. } in &interfaces {
         if let Some(error) = error {
-            println!("{path}: {error}");
+            writeln!(session.terminal, "{path}: {error}");
         }
     }
     Ok(())
 }
 
 /// `xl network-attach`
-pub async fn attach(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+pub async fn attach(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let (domain, settings) = arguments.split_first().ok_or(Failure::Usage)?;
     let vif = VifSpec::parse(&settings.join(","))?;
     let number = session.toolstack.attach_interface(domain, &vif).await?;
-    println!("{domain} has interface {number}");
+    writeln!(session.terminal, "{domain} has interface {number}");
     Ok(())
 }
 
@@ -43,7 +41,7 @@ pub async fn detach(session: &Session, arguments: &[String]) -> Result<(), Failu
     Ok(session.toolstack.detach_interface(domain, interface).await?)
 }
 
-fn table(interfaces: &[Interface]) -> String {
+fn table(interfaces: &[Interface]) -> Table<5> {
     let mut table = Table::new([
         ("Idx", Align::Right),
         ("Mac Addr.", Align::Left),
@@ -60,13 +58,14 @@ fn table(interfaces: &[Interface]) -> String {
             path.clone(),
         ]);
     }
-    table.render()
+    table
 }
 
 #[cfg(test)]
 mod tests {
     use abi::xenbus::State;
 
+    use super::super::table::Show;
     use super::*;
 
     #[test]
@@ -80,7 +79,7 @@ mod tests {
             error: None,
         };
         assert_eq!(
-            table(&[interface]),
+            table(&[interface]).text(),
             "Idx  Mac Addr.          Frontend      Backend   BE-path\n  \
              0  00:16:3e:01:02:03  Initialising  InitWait  /local/domain/0/backend/vif/1/0\n"
         );

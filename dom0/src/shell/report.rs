@@ -4,7 +4,6 @@ use alloc::{
     format,
     string::{String, ToString},
 };
-use core::fmt::Write;
 
 use abi::{
     domctl::{DomainInfo, DomainState},
@@ -12,14 +11,14 @@ use abi::{
     sysctl::PhysInfo,
 };
 
-use super::table::{Align, Table};
+use super::table::{Align, Record, Table};
 use crate::toolstack::{DiskUse, Summary};
 
 /// 4 KiB frames in a MiB.
 pub const FRAMES_PER_MEBIBYTE: u64 = 256;
 
 /// The table of `xl list`.
-pub fn list(domains: &[Summary]) -> String {
+pub fn list(domains: &[Summary]) -> Table<6> {
     let mut table = Table::new([
         ("Name", Align::Left),
         ("ID", Align::Right),
@@ -38,7 +37,7 @@ pub fn list(domains: &[Summary]) -> String {
             seconds(info.cpu_time),
         ]);
     }
-    table.render()
+    table
 }
 
 /// Nanoseconds as seconds with tenths.
@@ -63,7 +62,7 @@ pub fn state_letters(info: &DomainInfo) -> String {
 }
 
 /// The table of `xl counters`: what left each domain's own code, by cause.
-pub fn counters(domains: &[Summary]) -> String {
+pub fn counters(domains: &[Summary]) -> Table<10> {
     let mut table = Table::new([
         ("Name", Align::Left),
         ("ID", Align::Right),
@@ -91,27 +90,23 @@ pub fn counters(domains: &[Summary]) -> String {
             exits.floating_point.to_string(),
         ]);
     }
-    table.render()
+    table
 }
 
 /// The lines of `xl info`.
-pub fn info(version: &str, machine: &PhysInfo, disks: &[DiskUse]) -> String {
-    let mut text = String::new();
-    let mut line = |key: &str, value: &str| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{key:<22} : {value}");
-    };
-    line("monitor", version);
-    line("nr_cpus", &machine.cpus.to_string());
-    line("counter_khz", &(machine.counter_hertz / 1000).to_string());
-    line("total_memory", &memory(machine.total_frames));
-    line("free_memory", &memory(machine.free_frames));
-    line("nr_domains", &machine.domains.to_string());
-    line("ipis", &machine.ipis.to_string());
+pub fn info(version: &str, machine: &PhysInfo, disks: &[DiskUse]) -> Record {
+    let mut record = Record::default();
+    record.add("monitor", version);
+    record.add("nr_cpus", machine.cpus);
+    record.add("counter_khz", machine.counter_hertz / 1000);
+    record.add("total_memory", memory(machine.total_frames));
+    record.add("free_memory", memory(machine.free_frames));
+    record.add("nr_domains", machine.domains);
+    record.add("ipis", machine.ipis);
     for disk in disks {
-        line(&disk.name, &disk_line(disk));
+        record.add(&disk.name, disk_line(disk));
     }
-    text
+    record
 }
 
 fn memory(frames: u64) -> String {
@@ -130,6 +125,7 @@ fn disk_line(disk: &DiskUse) -> String {
 mod tests {
     use abi::{DomId, domctl::ExitCounts};
 
+    use super::super::table::Show;
     use super::*;
 
     fn summary(name: &str, id: u16, state: u32) -> Summary {
@@ -150,7 +146,7 @@ mod tests {
         let running = DomainState::RUNNING.bits();
         let crashed = DomainState::SHUTDOWN.bits() | (ShutdownReason::Crash.raw() << 16);
         assert_eq!(
-            list(&[summary("dom0", 0, running), summary("hash", 12, crashed)]),
+            list(&[summary("dom0", 0, running), summary("hash", 12, crashed)]).text(),
             "Name  ID  Mem  VCPUs  State   Time(s)\n\
              dom0   0   16      1  r-----     12.3\n\
              hash  12   16      1  ----c-     12.3\n"
@@ -167,7 +163,7 @@ mod tests {
 
     #[test]
     fn counters_are_under_their_headings() {
-        let text = counters(&[summary("hash", 1, 0)]);
+        let text = counters(&[summary("hash", 1, 0)]).text();
         let mut lines = text.lines();
         let heading = lines.next().unwrap();
         let row = lines.next().unwrap();
@@ -188,7 +184,7 @@ mod tests {
             ..PhysInfo::default()
         };
         let disk = DiskUse { name: "disk0".into(), bytes: 1 << 26, users: vec!["hash".into()] };
-        let text = info("Aurochs", &machine, &[disk]);
+        let text = info("Aurochs", &machine, &[disk]).text();
         assert!(text.contains("total_memory           : 1024 MiB (262144 frames)\n"), "{text}");
         assert!(text.contains("free_memory            : 3 MiB (1000 frames)\n"), "{text}");
         assert!(text.contains("disk0                  : 65536 KiB, used by hash\n"), "{text}");

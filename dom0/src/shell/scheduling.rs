@@ -7,7 +7,6 @@ use alloc::{
 };
 
 use abi::{VcpuId, domctl::SchedulerOp};
-use pv_guest_kernel::print;
 
 use super::{
     Session,
@@ -19,12 +18,12 @@ use super::{
 use crate::toolstack::{Summary, Vcpu, Vcpus, cpus::Cpus};
 
 /// `xl vcpu-list`
-pub fn list_vcpus(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+pub fn list_vcpus(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let mut vcpus = Vec::new();
     for domain in xl::domains(session, arguments)? {
         vcpus.extend(session.toolstack.vcpus(&domain)?);
     }
-    print!("{}", vcpu_table(&vcpus));
+    session.show(&vcpu_table(&vcpus));
     Ok(())
 }
 
@@ -40,14 +39,20 @@ pub fn pin(session: &Session, arguments: &[String]) -> Result<(), Failure> {
 }
 
 /// `xl sched-credit2`
-pub fn share(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+pub fn share(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain, weight, cap] = options(arguments, ["-d", "-w", "-c"])?;
     let weight = weight.map(read_weight).transpose()?;
     let cap = cap.map(|text| number(text, "a cap: percent of a CPU, 0 for none")).transpose()?;
     match (domain, weight, cap) {
-        (Some(domain), None, None) => show_shares(session, &[session.toolstack.find(domain)?]),
+        (Some(domain), None, None) => {
+            let domain = session.toolstack.find(domain)?;
+            show_shares(session, &[domain])
+        }
         (Some(domain), weight, cap) => Ok(session.toolstack.set_share(domain, weight, cap)?),
-        (None, None, None) => show_shares(session, &session.toolstack.list()?),
+        (None, None, None) => {
+            let domains = session.toolstack.list()?;
+            show_shares(session, &domains)
+        }
         (None, ..) => Err(Failure::Usage),
     }
 }
@@ -60,14 +65,14 @@ fn read_weight(text: &str) -> Result<u16, Failure> {
     }
 }
 
-fn show_shares(session: &Session, domains: &[Summary]) -> Result<(), Failure> {
+fn show_shares(session: &mut Session, domains: &[Summary]) -> Result<(), Failure> {
     let shares: Result<Vec<_>, _> =
         domains.iter().map(|domain| session.toolstack.share(domain.info.domain)).collect();
-    print!("{}", share_table(domains, &shares?));
+    session.show(&share_table(domains, &shares?));
     Ok(())
 }
 
-fn share_table(domains: &[Summary], shares: &[SchedulerOp]) -> String {
+fn share_table(domains: &[Summary], shares: &[SchedulerOp]) -> Table<4> {
     let mut table = Table::new([
         ("Name", Align::Left),
         ("ID", Align::Right),
@@ -78,11 +83,11 @@ fn share_table(domains: &[Summary], shares: &[SchedulerOp]) -> String {
         let (weight, cap) = (share.weight.to_string(), share.cap.to_string());
         table.add([name.clone(), info.domain.0.to_string(), weight, cap]);
     }
-    table.render()
+    table
 }
 
 /// xl's table: state is `r` for running, `b` for blocked, `p` for offline.
-fn vcpu_table(vcpus: &[Vcpu]) -> String {
+fn vcpu_table(vcpus: &[Vcpu]) -> Table<7> {
     let mut table = Table::new([
         ("Name", Align::Left),
         ("ID", Align::Right),
@@ -111,7 +116,7 @@ fn vcpu_table(vcpus: &[Vcpu]) -> String {
             format!("{affinity} / all"),
         ]);
     }
-    table.render()
+    table
 }
 
 #[cfg(test)]
@@ -121,6 +126,7 @@ mod tests {
         domctl::{DomainInfo, VcpuState},
     };
 
+    use super::super::table::Show;
     use super::*;
 
     #[test]
@@ -145,7 +151,8 @@ mod tests {
                 vcpu(0, 1, 1, Cpus::ALL),
                 vcpu(1, 1, 0, pinned),
                 vcpu(2, 0, 0, Cpus::ALL)
-            ]),
+            ])
+            .text(),
             "Name  ID  VCPU  CPU  State  Time(s)  Affinity (Hard / Soft)\n\
              web    3     0    2  r--        1.2  all / all\n\
              web    3     1    2  -b-        1.2  0,2 / all\n\
@@ -158,7 +165,7 @@ mod tests {
         let info = DomainInfo { domain: DomId(3), ..DomainInfo::default() };
         let share = SchedulerOp { weight: 512, cap: 50, ..SchedulerOp::default() };
         assert_eq!(
-            share_table(&[Summary { name: "web".into(), info }], &[share]),
+            share_table(&[Summary { name: "web".into(), info }], &[share]).text(),
             "Name  ID  Weight  Cap\nweb    3     512   50\n"
         );
     }

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use abi::{DomId, domctl::DomainInfo};
 use embassy_futures::select::{Either, select};
-use pv_guest_kernel::{hypercall, print, time};
+use pv_guest_kernel::{hypercall, time};
 
 use super::{
     Session,
@@ -19,7 +19,10 @@ use super::{
     table::{Align, Table},
     terminal::{INTERRUPT, Terminal},
 };
-use crate::toolstack::{Summary, Toolstack};
+use crate::{
+    control::Gone,
+    toolstack::{Summary, Toolstack},
+};
 
 /// Between two looks, as in xentop.
 const DELAY: Duration = Duration::from_secs(3);
@@ -44,7 +47,7 @@ pub async fn top(session: &mut Session, arguments: &[String]) -> Result<(), Fail
     let cpus = hypercall::sysctl::phys_info()?.cpus;
     let mut before = Look::take(&session.toolstack)?;
     if !batch {
-        show(&before.table(&before), cpus, batch);
+        show(session, &before.table(&before), cpus, batch);
     }
     let mut shown = 0;
     while times.is_none_or(|times: u32| shown < times) {
@@ -52,22 +55,23 @@ pub async fn top(session: &mut Session, arguments: &[String]) -> Result<(), Fail
             return Ok(());
         }
         let now = Look::take(&session.toolstack)?;
-        show(&now.table(&before), cpus, batch);
+        show(session, &now.table(&before), cpus, batch);
+        session.terminal.flush().await?;
         before = now;
         shown += 1;
     }
     Ok(())
 }
 
-fn show(table: &str, cpus: u32, batch: bool) {
-    match batch {
-        true => print!("{table}"),
-        false => print!("{CLEAR_SCREEN}{cpus} CPUs; q ends this\n\n{table}"),
+fn show(session: &mut Session, table: &Table<9>, cpus: u32, batch: bool) {
+    if !batch {
+        write!(session.terminal, "{CLEAR_SCREEN}{cpus} CPUs; q ends this\n\n");
     }
+    session.show(table);
 }
 
 async fn quit(terminal: &mut Terminal) {
-    while !matches!(terminal.read().await, QUIT | INTERRUPT) {}
+    while !matches!(terminal.read().await, Ok(QUIT | INTERRUPT) | Err(Gone)) {}
 }
 
 /// All domains at one time.
@@ -87,7 +91,7 @@ impl Look {
     }
 
     /// What domains used since an earlier look; those that were not there then, since ever.
-    fn table(&self, before: &Look) -> String {
+    fn table(&self, before: &Look) -> Table<9> {
         let mut table = Table::new([
             ("Name", Align::Left),
             ("ID", Align::Right),
@@ -118,7 +122,7 @@ impl Look {
                 rate(info.exits.hypercalls, earlier.exits.hypercalls).to_string(),
             ]);
         }
-        table.render()
+        table
     }
 }
 
@@ -132,6 +136,7 @@ fn per_second(count: u64, passed: Duration) -> u64 {
 mod tests {
     use abi::domctl::{DomainState, ExitCounts};
 
+    use super::super::table::Show;
     use super::*;
 
     fn look(at: u64, cpu_time: u64, calls: u64) -> Look {
@@ -154,7 +159,7 @@ mod tests {
     fn rates_are_those_since_the_last_look() {
         let (before, now) = (look(1000, 500_000_000, 100), look(3000, 1_957_800_000, 2100));
         assert_eq!(
-            now.table(&before),
+            now.table(&before).text(),
             "Name  ID  State   Time(s)  CPU(%)  Mem(MiB)  VCPUs  Events/s  Hypercalls/s\n\
              web    1  r-----      1.9    72.9        16      2       500          1000\n"
         );
@@ -163,7 +168,8 @@ mod tests {
     #[test]
     fn without_time_nothing_is_used() {
         let now = look(1000, 500_000_000, 100);
-        assert!(now.table(&now).contains(" 0.0 "), "{}", now.table(&now));
+        let table = now.table(&now).text();
+        assert!(table.contains(" 0.0 "), "{table}");
         assert_eq!(per_second(5, Duration::ZERO), 0);
         assert_eq!(per_second(u64::MAX, Duration::from_nanos(1)), u64::MAX);
     }

@@ -5,7 +5,7 @@
 use alloc::{format, string::String, vec::Vec};
 
 use abi::Errno;
-use pv_guest_kernel::{print, println, xenstore::Client};
+use pv_guest_kernel::xenstore::Client;
 
 use super::{Session, command::Failure};
 
@@ -21,7 +21,8 @@ pub async fn list(session: &mut Session, arguments: &[String]) -> Result<(), Fai
     while let Some(Node { path, name, depth }) = waiting.pop() {
         // What is removed while we look is not there to be shown.
         let Ok(value) = session.store.read(&path).await else { continue };
-        print!("{}", line(&name, &value, depth));
+        write!(session.terminal, "{}", line(&name, &value, depth));
+        session.terminal.flush().await?;
         let below = children(&session.store, &path, depth.saturating_add(1)).await;
         waiting.extend(below.unwrap_or_default());
     }
@@ -70,7 +71,7 @@ pub async fn read(session: &mut Session, paths: &[String]) -> Result<(), Failure
     }
     for path in paths {
         let value = session.store.read(path).await.map_err(|error| about(path, error))?;
-        println!("{}", visible(&value));
+        writeln!(session.terminal, "{}", visible(&value));
     }
     Ok(())
 }

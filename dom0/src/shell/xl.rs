@@ -8,10 +8,11 @@ use alloc::{
 };
 
 use abi::version::INTERFACE_VERSION;
-use pv_guest_kernel::{console, hypercall, print};
+use embassy_futures::select::select;
+use pv_guest_kernel::hypercall;
 
 use super::{
-    Session, attach,
+    Format, Session, attach,
     command::{Command, CommandSet, Failure},
     device, network, report, scheduling, top, vcpu_set,
 };
@@ -42,7 +43,7 @@ pub const COMMANDS: CommandSet = CommandSet {
         Command {
             name: "shutdown",
             arguments: "[-w] DOMAIN",
-            summary: "ask a domain to power off; -w: wait until it has",
+            summary: "ask a domain to power off; -w: wait until it has, or for Ctrl-C",
             run: |session, arguments| Box::pin(shutdown(session, arguments)),
         },
         Command {
@@ -136,7 +137,7 @@ pub const COMMANDS: CommandSet = CommandSet {
             name: "dmesg",
             arguments: "",
             summary: "show the monitor's log",
-            run: |_, arguments| Box::pin(async { dmesg(arguments) }),
+            run: |session, arguments| Box::pin(dmesg(session, arguments)),
         },
         Command {
             name: "counters",
@@ -148,13 +149,38 @@ pub const COMMANDS: CommandSet = CommandSet {
             name: "help",
             arguments: "",
             summary: "show this list",
-            run: |_, _| Box::pin(async { help() }),
+            run: |session, _| Box::pin(async { help(session) }),
         },
     ],
 };
 
-fn help() -> Result<(), Failure> {
-    print!("{}", COMMANDS.help());
+/// Verbs that can show what they show for programs.
+const FOR_PROGRAMS: [&str; 7] =
+    ["list", "vcpu-list", "sched-credit2", "network-list", "device-list", "info", "counters"];
+
+/// `xl VERB ...`; with `--json` anywhere, what is shown is JSON.
+///
+/// # Errors
+/// There is no such verb, or it failed.
+pub async fn run(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let (json, words): (Vec<String>, Vec<String>) =
+        arguments.iter().cloned().partition(|word| word == "--json");
+    let verb = words.first().ok_or(Failure::Usage)?;
+    if !json.is_empty() {
+        if !FOR_PROGRAMS.contains(&verb.as_str()) {
+            let known = FOR_PROGRAMS.join(", ");
+            let reason = format!("`xl {verb}` has no --json; these verbs have: {known}");
+            return Err(Failure::BadCall(reason));
+        }
+        session.format = Format::Json;
+    }
+    let result = COMMANDS.run(session, &words).await;
+    session.format = Format::Text;
+    result
+}
+
+fn help(session: &mut Session) -> Result<(), Failure> {
+    write!(session.terminal, "{}", COMMANDS.help());
     Ok(())
 }
 
@@ -184,8 +210,9 @@ fn take_flag(arguments: &[String], flag: &str) -> Result<(bool, Vec<String>), Fa
     }
 }
 
-fn list(session: &Session, arguments: &[String]) -> Result<(), Failure> {
-    print!("{}", report::list(&domains(session, arguments)?));
+fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let domains = domains(session, arguments)?;
+    session.show(&report::list(&domains));
     Ok(())
 }
 
@@ -208,7 +235,7 @@ async fn shutdown(session: &mut Session, arguments: &[String]) -> Result<(), Fai
     let (wait, arguments) = take_flag(arguments, "-w")?;
     let ended = session.toolstack.shutdown(only(&arguments)?).await?;
     if wait {
-        ended.wait().await;
+        select(ended.wait(), session.terminal.interrupted()).await;
     }
     Ok(())
 }
@@ -225,12 +252,13 @@ async fn console(session: &mut Session, arguments: &[String]) -> Result<(), Fail
     attach::attach(session, only(arguments)?).await
 }
 
-fn info(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+fn info(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     if !arguments.is_empty() {
         return Err(Failure::Usage);
     }
     let machine = hypercall::sysctl::phys_info()?;
-    print!("{}", report::info(&version(), &machine, &session.toolstack.disks()));
+    let disks = session.toolstack.disks();
+    session.show(&report::info(&version(), &machine, &disks));
     Ok(())
 }
 
@@ -239,7 +267,7 @@ fn version() -> String {
     format!("Aurochs {}, Xen interface {major}.{minor}", env!("CARGO_PKG_VERSION"))
 }
 
-fn dmesg(arguments: &[String]) -> Result<(), Failure> {
+async fn dmesg(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     if !arguments.is_empty() {
         return Err(Failure::Usage);
     }
@@ -248,15 +276,17 @@ fn dmesg(arguments: &[String]) -> Result<(), Failure> {
     loop {
         let (count, next) = hypercall::sysctl::read_console(&mut buffer, position)?;
         match buffer.get(..count) {
-            Some(text) if !text.is_empty() => console::write(text),
+            Some(text) if !text.is_empty() => session.terminal.write(text),
             _ => return Ok(()),
         }
         position = next;
+        session.terminal.flush().await?;
     }
 }
 
-fn counters(session: &Session, arguments: &[String]) -> Result<(), Failure> {
-    print!("{}", report::counters(&domains(session, arguments)?));
+fn counters(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let domains = domains(session, arguments)?;
+    session.show(&report::counters(&domains));
     Ok(())
 }
 

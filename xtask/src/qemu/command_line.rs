@@ -12,8 +12,8 @@ use super::forward::{DHCP_START, NETWORK};
 use super::{Layout, Virt};
 use crate::options;
 
-/// Virtio devices that are no disks: network and entropy.
-const OTHER_DEVICES: usize = 2;
+/// Virtio devices that are no disks: network, entropy and control.
+const OTHER_DEVICES: usize = 3;
 
 /// Where the machine's serial port goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct CommandLine<'a> {
     pub console: Console,
     /// Where QEMU listens for questions about the machine.
     pub qmp: PathBuf,
+    /// Where it listens for those who want to speak with dom0's shell.
+    pub channels: Vec<PathBuf>,
     /// Halt at the first instruction and let gdb connect to this port.
     pub gdb_port: Option<u16>,
 }
@@ -81,6 +83,7 @@ impl CommandLine<'_> {
         self.disks(&mut line)?;
         self.network(&mut line);
         self.entropy(&mut line);
+        self.channels(&mut line)?;
         self.debugging(&mut line);
         Ok(line.0)
     }
@@ -179,6 +182,34 @@ impl CommandLine<'_> {
         line.json("-device", &json!({ "driver": "virtio-rng-device", "bus": bus }));
     }
 
+    /// Ports of a console device: port 0 is not for us, since it loses what its reader is too slow
+    /// for.
+    fn channels(&self, line: &mut Line) -> Result<()> {
+        const DEVICE: &str = "control";
+        let virtio = &self.virt.virtio;
+        line.json(
+            "-device",
+            &json!({
+                "driver": "virtio-serial-device", "id": DEVICE,
+                "max_ports": self.channels.len() + 1,
+                "bus": format!("{}{}", virtio.bus_prefix, virtio.transports - OTHER_DEVICES),
+            }),
+        );
+        for (number, path) in self.channels.iter().enumerate() {
+            let id = format!("{DEVICE}{number}");
+            let path = utf8(path)?;
+            line.option("-chardev", format!("socket,id={id},path={path},server=on,wait=off"));
+            line.json(
+                "-device",
+                &json!({
+                    "driver": "virtserialport", "bus": format!("{DEVICE}.0"), "chardev": id,
+                    "nr": number + 1, "name": format!("org.aurochs.control.{number}"),
+                }),
+            );
+        }
+        Ok(())
+    }
+
     fn debugging(&self, line: &mut Line) {
         line.option("-qmp", format!("unix:{},server=on,wait=off", self.qmp.display()));
         if let Some(port) = self.gdb_port {
@@ -227,6 +258,7 @@ mod tests {
             ramdisk: "rd".into(),
             console: Console::Pipe,
             qmp: "qmp".into(),
+            channels: vec!["c0".into(), "c1".into()],
             gdb_port: None,
         };
         Ok(line.arguments()?.into_iter().map(|word| word.into_string().unwrap()).collect())
@@ -290,8 +322,24 @@ mod tests {
     }
 
     #[test]
+    fn each_channel_has_a_port_and_a_socket() {
+        let arguments = arguments(&options::Machine::default(), &["x".into()]).unwrap();
+        let ports: Vec<Value> = arguments
+            .iter()
+            .filter(|word| word.contains("virtserialport"))
+            .map(|word| serde_json::from_str(word).unwrap())
+            .collect();
+        let numbers: Vec<_> = ports.iter().map(|port| port["nr"].as_u64()).collect();
+        assert_eq!(numbers, [Some(1), Some(2)]);
+        for (port, path) in ports.iter().zip(["c0", "c1"]) {
+            let socket = format!("socket,id={},path={path},", port["chardev"].as_str().unwrap());
+            assert!(arguments.iter().any(|word| word.starts_with(&socket)), "{socket}");
+        }
+    }
+
+    #[test]
     fn too_many_disks() {
-        let disks = vec![PathBuf::from("x"); 31];
+        let disks = vec![PathBuf::from("x"); 30];
         assert!(arguments(&options::Machine::default(), &disks).is_err());
     }
 }

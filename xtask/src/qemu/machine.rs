@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use abi::control::CHANNELS;
 use anyhow::{Context, Result};
 use object::read::elf::ElfFile64;
 use tempfile::TempDir;
 
 use super::{CommandLine, Console, Cpu, Forwarded, Layout, Process, Qmp, Virt};
 use crate::build::{Image, Images};
+use crate::control;
 use crate::image::{Ramdisk, Symbols, disk};
 use crate::options;
 use crate::paths;
@@ -141,6 +143,11 @@ impl Machine {
         &self.layout
     }
 
+    /// Where its sockets are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Where QEMU answers questions.
     pub fn qmp_socket(&self) -> PathBuf {
         self.folder.path().join("qmp")
@@ -171,6 +178,9 @@ impl Machine {
             layout: &self.layout,
             console,
             qmp: self.qmp_socket(),
+            channels: (0..CHANNELS)
+                .map(|channel| control::socket(self.folder(), channel))
+                .collect(),
             gdb_port: None,
         }
     }

@@ -12,6 +12,7 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,11 @@ impl Session {
     /// The host's ports that lead to the machine, in the order in which they were asked for.
     pub fn ports(&self) -> &[Forwarded] {
         &self.ports
+    }
+
+    /// Where the machine's sockets are.
+    pub fn folder(&self) -> &Path {
+        self.machine.folder()
     }
 
     /// Time since QEMU's start.
