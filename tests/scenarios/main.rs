@@ -11,6 +11,7 @@ mod entropy;
 mod hostile;
 mod lifecycle;
 mod network;
+mod new_driver;
 mod scheduler;
 mod script;
 mod smp;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();
     trials.extend(script::trials());
+    trials.push(new_driver::trial());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
