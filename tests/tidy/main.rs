@@ -1,6 +1,7 @@
 //! Rules for the repository's own text, which no compiler checks.
 
 mod assembly;
+mod quotes;
 mod source;
 
 use source::{Source, sources};
@@ -102,6 +103,13 @@ fn nothing_is_left_for_later() {
         let lines = source.lines().enumerate().filter(|(_, line)| open(line));
         lines.map(|(number, _)| format!("{} unfinished", number + 1)).collect()
     });
+}
+
+#[test]
+fn docs_quote_the_code_as_it_is() {
+    let (count, different) = quotes::differences();
+    assert!(count > 10, "only {count} quotes found");
+    assert!(different.is_empty(), "\n{}", different.join("\n"));
 }
 
 #[test]

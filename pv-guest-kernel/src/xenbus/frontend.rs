@@ -28,11 +28,17 @@ pub async fn frontends(store: &Client, class: &str) -> Result<Vec<String>, Errno
 /// If the store cannot be read.
 pub async fn first_frontend(store: &Client, class: &str) -> Result<String, Errno> {
     let watch = store.watch(&format!("device/{class}")).await?;
+    // A watch fires at once.
+    watch.next().await;
+    let mut told = false;
     loop {
         if let Some(path) = frontends(store, class).await?.into_iter().next() {
             return Ok(path);
         }
-        log::info!("waiting for a device of class {class}");
+        if !told {
+            log::info!("waiting for a device of class {class}");
+            told = true;
+        }
         watch.next().await;
     }
 }
