@@ -22,6 +22,8 @@ numbers! {
         PopulatePhysmap = 6,
         /// [`AddToPhysmap`]
         AddToPhysmap = 7,
+        /// Exchanges frames for contiguous ones: not on arm64.
+        Exchange = 11,
         /// A [`DomId`]: the highest mapped guest frame number.
         MaximumGpfn = 14,
         /// [`RemoveFromPhysmap`]

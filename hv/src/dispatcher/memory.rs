@@ -46,6 +46,7 @@ pub fn memory_op(call: &mut Call<'_>) -> Outcome {
             ask(call, argument, |monitor, id| monitor.frames.account(id).max_frames)
         }
         Command::MaximumGpfn => ask(call, argument, highest_gfn),
+        Command::Exchange => Errno::EOPNOTSUPP.into(),
         Command::ClaimPages => Errno::ENOSYS.into(),
     }
 }

@@ -13,6 +13,7 @@ mod call;
 mod console;
 mod events;
 mod fifo;
+mod memory;
 mod runstate;
 mod sleep;
 mod vcpu;
@@ -31,6 +32,7 @@ async fn main(environment: &'static Environment) {
         return ask_about_fifo(&mut answers);
     }
     version::ask(&mut answers);
+    memory::ask(&mut answers);
     vcpu::ask(&mut answers);
     runstate::ask(&mut answers);
     sleep::ask(&mut answers);
