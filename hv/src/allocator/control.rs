@@ -49,6 +49,7 @@ impl Monitor {
     }
 
     /// Puts the calling vCPU to sleep until something wakes it, or until `deadline`.
+    #[inline(always)]
     pub fn block_vcpu(&mut self, key: VcpuKey, deadline: Option<Ticks>) {
         self.scheduler.block(key, deadline, timer::now());
     }

@@ -83,12 +83,7 @@ impl VcpuInterrupts {
     /// Makes an SGI or PPI pending for the vCPU whose list registers these are. `enabled` is what
     /// its distributor says.
     #[inline(always)]
-    pub(super) fn present<L: ListRegisters>(
-        &mut self,
-        enabled: bool,
-        registers: &mut L,
-        intid: u32,
-    ) {
+    pub fn present<L: ListRegisters>(&mut self, enabled: bool, registers: &mut L, intid: u32) {
         let number = intid % BANK;
         let bit = 1 << number;
         let bank = &mut self.private;
@@ -96,10 +91,22 @@ impl VcpuInterrupts {
             bank.pending |= bit;
             return;
         }
-        let new = ListRegister::pending(Intid(number), bank.priority[number as usize]);
-        if !self.listed.insert(registers, new) {
-            self.put_off(registers, bit);
+        self.list(registers, number);
+    }
+
+    /// Puts a deliverable interrupt into a list register.
+    #[inline(always)]
+    fn list<L: ListRegisters>(&mut self, registers: &mut L, number: u32) {
+        let priority = self.private.priority[(number % BANK) as usize];
+        if !self.listed.insert(registers, ListRegister::pending(Intid(number), priority)) {
+            self.put_off(registers, 1 << number);
         }
+    }
+
+    /// Makes an SGI or PPI pending for a vCPU that is not in this CPU. It is to be woken.
+    #[inline(always)]
+    pub(super) fn put_by(&mut self, intid: u32) {
+        self.private.pending |= 1 << (intid % BANK);
     }
 
     /// Notes interrupts for which no list register is free.
@@ -231,6 +238,19 @@ impl Listed {
         Listed { intids: [0; MAX_LIST_REGISTERS], filled: 0 }
     }
 
+    /// The list registers that may be in use, one bit each; no others are.
+    #[inline(always)]
+    pub fn filled(&self) -> u32 {
+        self.filled
+    }
+
+    /// Whether an interrupt waits in a list register for the guest to acknowledge it.
+    #[inline(always)]
+    fn any_pending<L: ListRegisters>(&self, registers: &L) -> bool {
+        bits(self.filled & !registers.empty())
+            .any(|index| registers.read(index as usize).is_pending())
+    }
+
     /// The list register in which an interrupt stands.
     fn find<L: ListRegisters>(&self, registers: &L, intid: u32) -> Option<usize> {
         self.find_among(self.filled & !registers.empty(), intid)
@@ -344,30 +364,26 @@ pub fn fill<L: ListRegisters>(
     domain: &mut DomainInterrupts,
     registers: &mut L,
 ) {
-    let waiting = vcpu.private.deliverable() != 0 || domain.any_shared_pending;
-    if !domain.enabled || !waiting && !vcpu.waits_for_room {
+    if !domain.enabled {
         return;
     }
-    fill_waiting(vcpu, id, domain, registers);
+    let deliverable = vcpu.private.deliverable();
+    vcpu.private.pending &= !deliverable;
+    bits(deliverable).for_each(|number| vcpu.list(registers, number));
+    if domain.any_shared_pending || vcpu.waits_for_room {
+        fill_others(vcpu, id, domain, registers);
+    }
 }
 
+/// The same for SPIs, and for what did not fit before.
 #[inline(never)]
-fn fill_waiting<L: ListRegisters>(
+fn fill_others<L: ListRegisters>(
     vcpu: &mut VcpuInterrupts,
     id: VcpuId,
     domain: &mut DomainInterrupts,
     registers: &mut L,
 ) {
-    let mut all_fit = true;
-    for number in bits(vcpu.private.deliverable()) {
-        let priority = vcpu.private.priority[number as usize];
-        let new = ListRegister::pending(Intid(number), priority);
-        if vcpu.listed.insert(registers, new) {
-            vcpu.private.pending &= !(1 << number);
-        } else {
-            all_fit = false;
-        }
-    }
+    let mut all_fit = vcpu.private.deliverable() == 0;
     if domain.any_shared_pending {
         for bank in 0..SPI_BANKS {
             all_fit &= fill_shared(&mut vcpu.listed, id, domain, bank, registers);
@@ -433,10 +449,10 @@ impl Monitor {
 
     /// The same for a vCPU that is not in this CPU.
     #[inline(never)]
-    pub(super) fn raise_elsewhere(&mut self, key: VcpuKey, intid: u32) {
+    fn raise_elsewhere(&mut self, key: VcpuKey, intid: u32) {
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
         let Some(vcpu) = domain.vcpu_mut(key.vcpu) else { return };
-        vcpu.interrupts.private.pending |= 1 << (intid % BANK);
+        vcpu.interrupts.put_by(intid);
         self.wake(key);
     }
 
@@ -454,6 +470,16 @@ impl Monitor {
         if let Some(vcpu) = vcpu {
             fill(&mut vcpu.interrupts, key.vcpu, &mut domain.interrupts, &mut Loaded);
         }
+    }
+
+    /// Whether an interrupt waits for the vCPU that is in this CPU, masked or not.
+    #[inline(always)]
+    pub fn interrupt_waits(&mut self, key: VcpuKey) -> bool {
+        let Some(domain) = self.domains.get_mut(key.domain) else { return false };
+        let vcpu = domain.vcpus.get_mut(key.vcpu.0 as usize).and_then(Option::as_deref_mut);
+        let Some(vcpu) = vcpu else { return false };
+        fill(&mut vcpu.interrupts, key.vcpu, &mut domain.interrupts, &mut Loaded);
+        vcpu.interrupts.listed.any_pending(&Loaded)
     }
 
     /// Has a vCPU deliver what is pending for it: here and now, or on its CPU.
@@ -478,7 +504,7 @@ impl Monitor {
     }
 
     /// Makes a vCPU take note of something: unblocks it, and kicks the CPU on which it runs.
-    #[inline]
+    #[inline(never)]
     pub fn wake(&mut self, key: VcpuKey) {
         let kicks = self.scheduler.wake(key, timer::now());
         self.kicks.extend(kicks);

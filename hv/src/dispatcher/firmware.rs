@@ -4,7 +4,7 @@ use abi::psci::{Affinity, Error};
 use abi::{DomId, VcpuId};
 
 use super::exit::{count, skip_instruction, take};
-use super::{monitor, sched, schedule, settle};
+use super::{finish, give_up, monitor, sched, schedule, settle};
 use crate::allocator::Monitor;
 use crate::interpreter::exception::Fault;
 use crate::interpreter::psci::{self, Request};
@@ -44,18 +44,19 @@ fn call(context: &mut Context) -> Resume {
             let mut monitor = monitor();
             let result = cpu_on(&mut monitor, caller.domain, target, entry, argument);
             context.x[0] = result.map_or_else(Error::to_register, |()| 0);
-            return if settle(&mut monitor) { Resume::Another } else { Resume::Guest };
+            return finish(monitor);
         }
         Request::AffinityInfo { target } => affinity_info(caller.domain, target),
         Request::CpuOff => {
-            monitor().stop_vcpu(caller);
-            return Resume::Another;
+            let mut monitor = monitor();
+            monitor.stop_vcpu(caller);
+            return give_up(monitor);
         }
         Request::Shutdown(reason) => {
             let mut monitor = monitor();
             sched::stop_domain(&mut monitor, caller.domain, reason);
             settle(&mut monitor);
-            return Resume::Another;
+            return give_up(monitor);
         }
     };
     Resume::Guest

@@ -9,7 +9,8 @@ use abi::hypercall::Number;
 
 use super::call::{Call, Handler, Outcome};
 use super::{
-    console, domctl, event, grant, hvm, memory, multicall, sched, settle, sysctl, vcpu, version,
+    console, domctl, event, finish, give_up, grant, hvm, memory, multicall, sched, settle, sysctl,
+    vcpu, version,
 };
 use crate::allocator::Monitor;
 use crate::allocator::event::Announcement;
@@ -147,7 +148,7 @@ fn announce(
 ) -> Resume {
     monitor.announce(announcement);
     context.x[0] = 0;
-    if settle(&mut monitor) { Resume::Another } else { Resume::Guest }
+    finish(monitor)
 }
 
 #[inline(never)]
@@ -195,7 +196,8 @@ extern "C" fn sched_op(context: &mut Context) -> Resume {
         return other_sched_op(context);
     }
     context.x[0] = 0;
-    if sched::yields(&mut super::monitor()) { Resume::Another } else { Resume::Guest }
+    let mut monitor = super::monitor();
+    if sched::yields(&mut monitor) { give_up(monitor) } else { Resume::Guest }
 }
 
 #[inline(never)]
@@ -207,23 +209,18 @@ fn other_sched_op(context: &mut Context) -> Resume {
 #[inline(always)]
 fn locked(context: &mut Context, handler: impl FnOnce(&mut Call<'_>) -> Outcome) -> Resume {
     let mut monitor = super::monitor();
-    let Some(args) = context.x.first_chunk_mut() else { return Resume::Another };
+    let Some(args) = context.x.first_chunk_mut() else { return give_up(monitor) };
     let outcome = handler(&mut Call { monitor: &mut monitor, caller: percpu::running(), args });
-    let must_pick = settle(&mut monitor);
     match outcome {
         Outcome::Return(result) => {
             context.x[0] = result;
-            if must_pick { Resume::Another } else { Resume::Guest }
+            return finish(monitor);
         }
-        Outcome::Reschedule(result) => {
-            context.x[0] = result;
-            Resume::Another
-        }
-        Outcome::Continue => {
-            execute_again();
-            Resume::Another
-        }
+        Outcome::Reschedule(result) => context.x[0] = result,
+        Outcome::Continue => execute_again(),
     }
+    settle(&mut monitor);
+    give_up(monitor)
 }
 
 /// Has the guest execute the HVC, which is four bytes long, again.

@@ -8,7 +8,7 @@ use abi::device_tree::{PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI};
 use abi::event::Virq;
 use abi::sched::ShutdownReason;
 
-use super::{KICK, OwnInterrupts, exit, monitor, sched, settle};
+use super::{KICK, OwnInterrupts, exit, give_up, monitor, sched, settle};
 use crate::allocator::Monitor;
 use crate::machine::context::Context;
 use crate::machine::gic::{self, Intid};
@@ -34,7 +34,7 @@ extern "C" fn irq_entry(context: &mut Context) -> Resume {
     }
     let mut monitor = monitor();
     let reschedule = handle(&mut monitor, percpu::this_cpu(), own, intid);
-    if settle(&mut monitor) || reschedule { Resume::Another } else { Resume::Guest }
+    if settle(&mut monitor) || reschedule { give_up(monitor) } else { Resume::Guest }
 }
 
 /// Handles the interrupts that wait for this CPU while no vCPU is in it, and keeps the lock. The

@@ -2,7 +2,7 @@
 //! interrupt controller are performed, the others are answered with an abort.
 
 use super::exit::{count, load_register, register, skip_instruction, take};
-use super::{monitor, settle};
+use super::{finish, give_up, monitor};
 use crate::allocator::Monitor;
 use crate::allocator::domain::Domain;
 use crate::allocator::interrupt::Loaded;
@@ -10,6 +10,7 @@ use crate::interpreter::exception::{DataAbort, Fault};
 use crate::interpreter::redistributor::{self, Identity};
 use crate::interpreter::{Width, distributor};
 use crate::machine::context::{self, Context};
+use crate::machine::lock::Guard;
 use crate::machine::percpu;
 use crate::machine::vectors::Resume;
 use crate::types::{Ipa, MAX_VCPUS, VcpuKey};
@@ -99,7 +100,7 @@ fn other_data_abort(context: &mut Context, iss: u64) -> Resume {
     let Some(access) = Access::decode(iss) else { return abort(iss) };
     if access.is_write {
         let value = access.width.truncate(register(context, access.register));
-        return perform_write(&mut monitor, caller, &device, access.width, value);
+        return perform_write(monitor, caller, &device, access.width, value);
     }
     let value = read(domain, caller, &device, access.width);
     load_register(context, access.register, access.extend(value))
@@ -121,13 +122,15 @@ fn no_device(monitor: &Monitor, caller: VcpuKey, address: Ipa, iss: u64) -> Resu
 /// Writes a register, and has what became deliverable by it delivered.
 #[inline(never)]
 fn perform_write(
-    monitor: &mut Monitor,
+    mut monitor: Guard<'static, Monitor>,
     caller: VcpuKey,
     device: &Device,
     width: Width,
     value: u64,
 ) -> Resume {
-    let Some(domain) = monitor.domains.get_mut(caller.domain) else { return Resume::Another };
+    let Some(domain) = monitor.domains.get_mut(caller.domain) else {
+        return give_up(monitor);
+    };
     write(domain, caller, device, width, value);
     // It may be pending for this vCPU or for another.
     let vcpus: heapless::Vec<_, MAX_VCPUS> = domain.all_vcpus().map(|vcpu| vcpu.key).collect();
@@ -135,7 +138,7 @@ fn perform_write(
         monitor.look_at_interrupts(vcpu);
     }
     skip_instruction();
-    if settle(monitor) { Resume::Another } else { Resume::Guest }
+    finish(monitor)
 }
 
 /// Whether the address has been mapped by now: another CPU that changes a mapping first breaks it

@@ -32,8 +32,8 @@ use crate::allocator::scheduler::CpuSet;
 use crate::machine::gic::{self, Intid};
 use crate::machine::lock::{Guard, Level, Lock};
 use crate::machine::percpu;
+use crate::machine::vectors::Resume;
 
-#[cfg(target_os = "none")]
 pub use schedule::enter_first;
 pub use schedule::start_vcpu;
 pub use version::set_command_line;
@@ -75,9 +75,25 @@ pub fn set_own_interrupts(interrupts: OwnInterrupts) {
 
 /// Interrupts the CPUs that have something to look at. Returns whether this one is among them: it
 /// must decide anew what to run. Every path back to the guest ends here, with the lock held.
-#[inline]
+#[inline(always)]
 fn settle(monitor: &mut Monitor) -> bool {
     !monitor.kicks.is_empty() && kick(monitor)
+}
+
+/// Settles what a handler left behind, and returns to the vCPU that is in this CPU unless it must
+/// give it up.
+#[inline(always)]
+fn finish(mut monitor: Guard<'static, Monitor>) -> Resume {
+    if settle(&mut monitor) { give_up(monitor) } else { Resume::Guest }
+}
+
+/// The vCPU that is in this CPU gives it up. The lock is kept until `reschedule` has put another
+/// one there: what the handler found cannot change until then. There is no other way to
+/// [`Resume::Another`].
+#[inline(always)]
+fn give_up(monitor: Guard<'static, Monitor>) -> Resume {
+    monitor.keep();
+    Resume::Another
 }
 
 #[inline(never)]

@@ -9,8 +9,8 @@ use super::call::{Call, Outcome};
 use crate::allocator::Monitor;
 use crate::allocator::vcpu::Polling;
 use crate::guest;
-use crate::machine::{context, list_register, percpu, power, timer};
-use crate::types::{GuestVa, Ticks, VcpuKey};
+use crate::machine::{context, percpu, power, timer};
+use crate::types::{GuestVa, Ticks};
 
 /// PSTATE.I: interrupts are masked.
 const PSTATE_IRQ_MASKED: u64 = 1 << 7;
@@ -47,22 +47,16 @@ pub(super) fn yields(monitor: &mut Monitor) -> bool {
 /// do it before, when the interrupt could come between the two.
 fn block(call: &mut Call<'_>) -> Outcome {
     context::set_spsr(context::spsr() & !PSTATE_IRQ_MASKED);
-    if interrupt_waits(call.monitor, call.caller) {
+    if call.monitor.interrupt_waits(call.caller) {
         return Outcome::Return(0);
     }
     sleep(call, None)
 }
 
-/// Whether an interrupt waits for the calling vCPU, masked or not.
-fn interrupt_waits(monitor: &mut Monitor, caller: VcpuKey) -> bool {
-    monitor.fill_list_registers(caller);
-    list_register::any_pending()
-}
-
 /// Puts the caller to sleep until something wakes it, be it its virtual timer, or until `deadline`.
 fn sleep(call: &mut Call<'_>, deadline: Option<Ticks>) -> Outcome {
-    let due = |at: Option<Ticks>| at.is_some_and(|at| at <= timer::now());
-    if due(deadline) || due(timer::virtual_timer::deadline()) {
+    let is_past = deadline.is_some_and(|deadline| deadline <= timer::now());
+    if is_past || timer::virtual_timer::is_due() {
         return Outcome::Return(0);
     }
     call.monitor.block_vcpu(call.caller, deadline);
@@ -127,7 +121,7 @@ fn poll(call: &mut Call<'_>, argument: GuestVa) -> Result<Outcome, Errno> {
     }
     // Who takes interrupts shall take one that waits.
     let unmasked = context::spsr() & PSTATE_IRQ_MASKED == 0;
-    if unmasked && interrupt_waits(call.monitor, call.caller) {
+    if unmasked && call.monitor.interrupt_waits(call.caller) {
         return Ok(Outcome::Return(0));
     }
     let deadline = match poll.timeout {

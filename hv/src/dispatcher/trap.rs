@@ -4,13 +4,13 @@
 #![expect(unsafe_code, reason = "the vectors call entries by name, with a vCPU's own context")]
 
 use super::exit::{count, load_register, register, skip_instruction, take};
-use super::{firmware, mmio, monitor, settle};
+use super::{finish, firmware, give_up, mmio, monitor, settle};
 use crate::allocator::physical_timer::Register;
 use crate::interpreter::exception::Fault;
 use crate::interpreter::system_register::{self, Access, Effect, SgiRequest};
 use crate::machine::context::{self, Context};
 use crate::machine::vectors::{Resume, TRAP_TABLE_SIZE};
-use crate::machine::{list_register, percpu, timer};
+use crate::machine::{percpu, timer};
 
 /// What the vectors jump to, with the syndrome. All general registers are in the context.
 type Entry = extern "C" fn(&mut Context, u64) -> Resume;
@@ -43,7 +43,7 @@ extern "C" fn serror_entry(_context: &mut Context) -> Resume {
     let mut monitor = monitor();
     monitor.shut_down_domain(caller.domain, abi::sched::ShutdownReason::Crash);
     settle(&mut monitor);
-    Resume::Another
+    give_up(monitor)
 }
 
 /// WFI or WFE.
@@ -59,23 +59,19 @@ extern "C" fn wait(context: &mut Context, syndrome: u64) -> Resume {
 fn wait_for_interrupt() -> Resume {
     let mut monitor = monitor();
     let caller = percpu::running();
-    monitor.fill_list_registers(caller);
-    if list_register::any_pending() {
-        return Resume::Guest;
-    }
-    let deadline = timer::virtual_timer::deadline();
-    if deadline.is_some_and(|deadline| deadline <= timer::now()) {
+    if monitor.interrupt_waits(caller) || timer::virtual_timer::is_due() {
         return Resume::Guest;
     }
     monitor.block_vcpu(caller, None);
-    Resume::Another
+    give_up(monitor)
 }
 
 /// WFE: some other vCPU is to do something first.
 #[inline(never)]
 fn give_way() -> Resume {
-    monitor().scheduler.yield_slice(percpu::this_cpu());
-    Resume::Another
+    let mut monitor = monitor();
+    monitor.scheduler.yield_slice(percpu::this_cpu());
+    give_up(monitor)
 }
 
 /// The first use of floating point since this vCPU came to this CPU.
@@ -127,7 +123,7 @@ fn physical_timer(context: &mut Context, access: Access, timer_register: Registe
     let mut monitor = monitor();
     let domain = monitor.domains.get_mut(caller.domain);
     let Some(vcpu) = domain.and_then(|domain| domain.vcpu_mut(caller.vcpu)) else {
-        return Resume::Another;
+        return give_up(monitor);
     };
     if access.is_read {
         let value = vcpu.physical_timer.read(timer_register, timer::now());
@@ -146,5 +142,5 @@ fn send_sgi(context: &Context, register_number: usize) -> Resume {
     let caller = percpu::running();
     let mut monitor = monitor();
     monitor.send_sgi(caller.domain, request.targets_from(caller.vcpu), request.intid);
-    if settle(&mut monitor) { Resume::Another } else { Resume::Guest }
+    finish(monitor)
 }

@@ -173,17 +173,15 @@ pub struct IdentityState {
     pub vmpidr: u64,
     /// Its domain's stage-2 table and VMID.
     pub vttbr: u64,
-    /// Physical minus virtual count.
-    pub cntvoff: u64,
     /// Where it sees its interrupt distributor.
     pub gicd_base: u64,
 }
 
 impl IdentityState {
+    #[inline(always)]
     fn load(&self) {
         write_register!("vmpidr_el2", self.vmpidr);
         write_register!("vttbr_el2", self.vttbr);
-        write_register!("cntvoff_el2", self.cntvoff);
     }
 }
 
@@ -224,16 +222,14 @@ pub struct GicState {
 }
 
 impl GicState {
-    /// Saves, leaves all list registers free, and switches the interface off: an idle CPU gets no
-    /// maintenance interrupts.
+    /// Saves, and leaves all list registers free. No other than those in `listed` are in use.
     #[inline(always)]
-    fn save(&mut self) {
+    fn save(&mut self, listed: u32) {
         self.interface.save();
-        self.used = list_register::used_mask();
+        self.used = listed & !u32::from(list_register::empty_mask());
         if self.used != 0 {
             self.save_used();
         }
-        write_register!("ich_hcr_el2", 0);
     }
 
     #[inline(never)]
@@ -277,20 +273,26 @@ impl Context {
         context
     }
 
-    /// Takes from the CPU all that the vectors do not save, and silences the virtual timer and
-    /// interrupt interface.
+    /// Takes from the CPU all that the vectors do not save. No other list registers than those in
+    /// `listed`, one bit each, are in use. If no other vCPU is switched in, [`silence`] must follow.
     ///
     /// # Safety
     /// The vCPU that `self` belongs to must be the one whose state is in this CPU.
-    pub unsafe fn switch_out(&mut self) {
+    #[inline(always)]
+    pub unsafe fn switch_out(&mut self, listed: u32) {
         self.el1.save();
         self.timer.save();
-        write_register!("cntv_ctl_el0", 0);
-        self.gic.save();
-        if percpu::with_this(|block| block.has_fp.replace(false)) {
-            self.fp.save();
-            el2::trap_floating_point(true);
+        self.gic.save(listed);
+        if percpu::with_this(|block| block.has_fp.get()) {
+            self.save_fp();
         }
+    }
+
+    #[inline(never)]
+    fn save_fp(&mut self) {
+        percpu::with_this(|block| block.has_fp.set(false));
+        self.fp.save();
+        el2::trap_floating_point(true);
     }
 
     /// Gives the vCPU its floating-point registers, and those of the CPU with them, which it has
@@ -317,6 +319,7 @@ impl Context {
     /// # Safety
     /// No other vCPU's state may be in this CPU any more, `self` must belong to a vCPU that runs
     /// on no other CPU, and its stage-2 table must stay valid until it is switched out.
+    #[inline(always)]
     pub unsafe fn switch_in(&self) {
         self.identity.load();
         self.el1.load();
@@ -326,6 +329,12 @@ impl Context {
         #[cfg(target_os = "none")]
         aarch64_cpu::asm::barrier::isb(aarch64_cpu::asm::barrier::SY);
     }
+}
+
+/// Silences the virtual timer and interrupt interface of a CPU in which no vCPU is.
+pub fn silence() {
+    write_register!("cntv_ctl_el0", 0);
+    write_register!("ich_hcr_el2", 0);
 }
 
 /// Where the trapped vCPU continues (ELR_EL2): right in every entry but `reschedule`.
@@ -374,14 +383,19 @@ unsafe extern "C" {
     fn fp_load(state: *const FpState);
 }
 
-/// Leaves the monitor for a vCPU, for the first time on this CPU.
+/// Leaves the monitor for a vCPU.
 ///
 /// # Safety
 /// The context must be switched in and live until the vCPU is switched out; no lock may be held.
-#[cfg(target_os = "none")]
+#[inline(always)]
 pub unsafe fn enter(context: *mut Context) -> ! {
+    #[cfg(target_os = "none")]
     // SAFETY: the caller's promise is what the vectors' exit path needs.
-    unsafe { enter_guest(context) }
+    unsafe {
+        enter_guest(context)
+    }
+    #[cfg(not(target_os = "none"))]
+    panic!("off the target there is no guest to enter at {context:?}")
 }
 
 #[cfg(not(target_os = "none"))]

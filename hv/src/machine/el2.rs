@@ -31,6 +31,8 @@ pub fn init_cpu() {
 /// No guest yet: no table.
 fn init_identity() {
     write_register!("vttbr_el2", 0);
+    // The virtual counter is the physical one: a guest's time is the machine's.
+    write_register!("cntvoff_el2", 0);
     VPIDR_EL2.set(MIDR_EL1.get());
     HSTR_EL2.set(0);
 }

@@ -5,8 +5,7 @@ use tock_registers::interfaces::{Readable, Writeable};
 
 use super::gic::Intid;
 use super::registers::{
-    ICH_EISR_EL2, ICH_ELRSR_EL2, ICH_HCR_EL2, ICH_MISR_EL2, ICH_VTR_EL2, read_register,
-    write_register,
+    ICH_EISR_EL2, ICH_ELRSR_EL2, ICH_HCR_EL2, ICH_MISR_EL2, read_register, write_register,
 };
 
 /// The most list registers that a CPU may have.
@@ -127,23 +126,10 @@ impl ListRegister {
     }
 }
 
-/// How many list registers this CPU has.
-#[inline]
-pub fn count() -> usize {
-    (ICH_VTR_EL2.get() & 0x1F) as usize + 1
-}
-
-/// Which list registers are free, one bit each. Bits at and above `count` are zero.
+/// Which list registers are free, one bit each. Bits of those that do not exist are zero.
 #[inline]
 pub fn empty_mask() -> u16 {
     ICH_ELRSR_EL2.get() as u16
-}
-
-/// Which list registers are in use, one bit each.
-#[inline(always)]
-pub fn used_mask() -> u32 {
-    let last = 1 << (ICH_VTR_EL2.get() & 0x1F);
-    !u32::from(empty_mask()) & ((2 * last) - 1)
 }
 
 /// Which list registers with `notify_end` were ended, one bit each.
@@ -156,12 +142,6 @@ pub fn reason() -> Reason {
     Reason::from_bits_truncate(ICH_MISR_EL2.get())
 }
 
-/// Whether an interrupt waits in a list register for the guest to acknowledge it.
-pub fn any_pending() -> bool {
-    let empty = empty_mask();
-    (0..count()).filter(|n| empty & (1 << n) == 0).any(|n| read(n).is_pending())
-}
-
 /// Sets when the maintenance interrupt shall come, for the vCPU in this CPU.
 pub fn request(when: Request) {
     ICH_HCR_EL2.set(ENABLE | when.bits());
@@ -170,7 +150,7 @@ pub fn request(when: Request) {
 /// Access by number to registers whose number is part of their name.
 macro_rules! list_registers {
     ($($number:literal $name:literal)*) => {
-        /// Reads list register `n`, which must be below `count`; none above is implemented.
+        /// Reads list register `n`, which must exist.
         #[inline]
         pub fn read(n: usize) -> ListRegister {
             ListRegister(match n {
@@ -179,7 +159,7 @@ macro_rules! list_registers {
             })
         }
 
-        /// Writes list register `n`, which must be below `count`; none above is implemented.
+        /// Writes list register `n`, which must exist.
         #[inline]
         pub fn write(n: usize, value: ListRegister) {
             match n {

@@ -50,9 +50,18 @@ impl<T> Lock<T> {
 
 impl<T, W: TicketWord> Lock<T, W> {
     /// Waits for the lock. Debug builds panic when the order is violated.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> Guard<'_, T, W> {
         self.queue().unwrap_or_else(Waiter::wait)
+    }
+
+    /// The right that [`Guard::keep`] kept.
+    ///
+    /// # Safety
+    /// This CPU must have kept it, and not asked for it since.
+    #[inline(always)]
+    pub unsafe fn kept(&self) -> Guard<'_, T, W> {
+        Guard { lock: self }
     }
 
     /// Takes the lock if it is free, otherwise a place in its queue: for those on a short way,
@@ -62,6 +71,14 @@ impl<T, W: TicketWord> Lock<T, W> {
         note_taken(self.level);
         let (ticket, served) = self.tickets.draw();
         if ticket == served { Ok(Guard { lock: self }) } else { Err(Waiter { lock: self, ticket }) }
+    }
+}
+
+impl<T, W: TicketWord> Guard<'_, T, W> {
+    /// Keeps the lock beyond this guard's life, for [`Lock::kept`] on the same CPU.
+    #[inline(always)]
+    pub fn keep(self) {
+        core::mem::forget(self);
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn prepare(cpu: CpuId) -> Option<*mut PerCpu> {
 #[cfg(target_os = "none")]
 #[inline(always)]
 pub(super) fn this() -> &'static PerCpu {
-    let address = super::registers::read_register!("tpidr_el2") as usize;
+    let address = super::registers::read_constant!("tpidr_el2") as usize;
     // SAFETY: boot set TPIDR_EL2 to this CPU's element of `AREAS`, which no other CPU uses, and
     // nothing writes the register again.
     unsafe { &*core::ptr::with_exposed_provenance(address) }

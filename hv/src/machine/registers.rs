@@ -56,6 +56,20 @@ macro_rules! read_register {
     }};
 }
 
+/// Reads a system register that nobody writes any more, by its name, once for as many uses as the
+/// compiler likes.
+#[cfg(target_os = "none")]
+macro_rules! read_constant {
+    ($name:literal) => {{
+        let value: u64;
+        // SAFETY: as for `read_register`.
+        unsafe {
+            core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(pure, nomem, nostack, preserves_flags))
+        }
+        value
+    }};
+}
+
 /// Writes a system register by its name; nothing off the target.
 macro_rules! write_register {
     ($name:literal, $value:expr) => {{
@@ -71,6 +85,8 @@ macro_rules! write_register {
     }};
 }
 
+#[cfg(target_os = "none")]
+pub(super) use read_constant;
 pub(super) use {read_register, write_register};
 
 system_registers! {
@@ -96,8 +112,6 @@ system_registers! {
     ICC_IGRPEN1_EL1 = "S3_0_C12_C12_7";
     /// Controls the virtual CPU interface.
     ICH_HCR_EL2 = "S3_4_C12_C11_0";
-    /// How many list registers there are.
-    ICH_VTR_EL2 = "S3_4_C12_C11_1";
     /// Why the maintenance interrupt is pending.
     ICH_MISR_EL2 = "S3_4_C12_C11_2";
     /// Which list registers ended with a maintenance request.

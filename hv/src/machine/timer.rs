@@ -74,9 +74,16 @@ pub mod virtual_timer {
     const MASKED: u64 = 1 << 1;
 
     /// When it will fire, if it is armed. The virtual offset of every vCPU is zero.
+    #[inline(always)]
     pub fn deadline() -> Option<Ticks> {
         let armed = read_register!("cntv_ctl_el0") & (ENABLED | MASKED) == ENABLED;
-        armed.then_some(Ticks(read_register!("cntv_cval_el0")))
+        armed.then(|| Ticks(read_register!("cntv_cval_el0")))
+    }
+
+    /// Whether it is armed and should have fired.
+    #[inline(always)]
+    pub fn is_due() -> bool {
+        deadline().is_some_and(|deadline| deadline <= super::now())
     }
 
     /// Masks it, as Xen does when it fires: the guest unmasks it by writing CNTV_CTL_EL0.

@@ -81,7 +81,7 @@ impl Monitor {
         let Some(&Channel { vcpu, .. }) = domain.events.ports.get(port) else { return };
         let interrupt = write_news(domain, vcpu, |_, info| two_level::announce(info, port));
         if interrupt == Interrupt::Elsewhere {
-            self.raise_elsewhere(VcpuKey { domain: receiver, vcpu }, EVENT_PPI);
+            self.wake(VcpuKey { domain: receiver, vcpu });
         }
     }
 
@@ -171,7 +171,7 @@ impl Monitor {
     ) {
         let Some(domain) = self.domains.get_mut(key.domain) else { return };
         if write_news(domain, key.vcpu, news) == Interrupt::Elsewhere {
-            self.raise_elsewhere(key, EVENT_PPI);
+            self.wake(key);
         }
     }
 
@@ -201,12 +201,12 @@ impl Monitor {
 enum Interrupt {
     /// Nothing: it needs no interrupt, or has got it.
     Done,
-    /// It is not in this CPU and needs an interrupt.
+    /// It is not in this CPU, and is to take its interrupt where it is.
     Elsewhere,
 }
 
-/// Writes news into a domain's event words and a vCPU's record, and interrupts the vCPU if that is
-/// what they need and it is in this CPU.
+/// Writes news into a domain's event words and a vCPU's record, and makes its interrupt pending if
+/// that is what they need.
 #[inline(always)]
 fn write_news(
     domain: &mut Domain,
@@ -222,6 +222,7 @@ fn write_news(
     }
     vcpu.events = vcpu.events.wrapping_add(1);
     if percpu::running() != key {
+        vcpu.interrupts.put_by(EVENT_PPI);
         return Interrupt::Elsewhere;
     }
     vcpu.interrupts.present(interrupts.enabled, &mut Loaded, EVENT_PPI);

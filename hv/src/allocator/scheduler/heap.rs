@@ -36,13 +36,16 @@ impl Heap {
         (self.count != 0).then(|| self.at(0))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert<K: Order>(&mut self, slot: Slot, keys: &PerVcpu<K>) {
         let hole = self.count;
         // There is room for every vCPU, and each is in here once.
         debug_assert!(hole < SLOTS);
-        self.count = (hole + 1).min(SLOTS);
-        self.rise(hole, slot, keys);
+        self.count = hole.wrapping_add(1);
+        match hole {
+            0 => self.put(0, slot),
+            _ => self.rise(hole, slot, keys),
+        }
     }
 
     /// Inserts a vCPU in place of the first member.
@@ -53,16 +56,22 @@ impl Heap {
         self.put(hole, slot);
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove<K: Order>(&mut self, slot: Slot, keys: &PerVcpu<K>) {
         let hole = usize::from(self.positions[slot]);
         debug_assert!(hole < self.count && self.at(hole) == slot, "removes a stranger");
-        self.count = self.count.saturating_sub(1);
-        let last = self.at(self.count);
+        self.count = self.count.wrapping_sub(1);
         if hole < self.count {
-            let hole = self.sink(hole, last, keys);
-            self.rise(hole, last, keys);
+            self.fill(hole, keys);
         }
+    }
+
+    /// Fills a hole with the last member.
+    #[inline(never)]
+    fn fill<K: Order>(&mut self, hole: usize, keys: &PerVcpu<K>) {
+        let last = self.at(self.count);
+        let hole = self.sink(hole, last, keys);
+        self.rise(hole, last, keys);
     }
 
     #[inline(always)]
@@ -78,7 +87,7 @@ impl Heap {
     }
 
     /// Moves a hole up to where `slot` belongs, and fills it.
-    #[inline]
+    #[inline(never)]
     fn rise<K: Order>(&mut self, mut hole: usize, slot: Slot, keys: &PerVcpu<K>) {
         while hole > 0 {
             let above = (hole - 1) / 2;

@@ -69,8 +69,9 @@ enum Slice {
     Displaced,
 }
 
-/// One physical CPU.
+/// One physical CPU. Aligned, so that one is found by a shift.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 struct Cpu {
     current: Option<Slot>,
     /// Until when the current vCPU was charged for its time.
@@ -209,14 +210,14 @@ impl Scheduler {
             this.deadlines.cancel(slot);
             this.update(slot, now, |unit| unit.blocked = false);
         } else if unit.place == Place::Parked && this.deadlines.of(slot).is_none() {
-            this.units[slot].go(Place::Aside, now);
+            this.units[slot].place = Place::Aside;
         }
         this.go_on(slot, now)
     }
 
     /// Blocks a vCPU until it is woken, or until the deadline `until` has passed. The CPU that it
     /// is on must pick; CPU 0 if it is on none, and has a deadline.
-    #[inline]
+    #[inline(always)]
     pub fn block(&mut self, key: VcpuKey, until: Option<Ticks>, now: Ticks) {
         let Some(slot) = self.find(key) else { return };
         let on = self.set_aside(slot, now, |unit| unit.blocked = true);
@@ -287,13 +288,13 @@ impl Scheduler {
 
     /// A slot is shared by domains whose numbers differ by a multiple of the table's size, of
     /// which one exists at a time: a stale key finds nothing.
-    #[inline]
+    #[inline(always)]
     fn find(&self, key: VcpuKey) -> Option<Slot> {
         Slot::of(key).filter(|&slot| self.units[slot].key == key)
     }
 
     /// Changes whether a vCPU wants to run and may, counts it accordingly, and books its time.
-    #[inline]
+    #[inline(always)]
     fn update(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
         let unit = &mut self.units[slot];
         let wanted = unit.runnable();
@@ -306,7 +307,7 @@ impl Scheduler {
     /// Applies a change that makes a vCPU not runnable. It stays on its CPU until that CPU picks:
     /// returns which. Before the change it is charged for what it has used: afterwards its domain
     /// counts one vCPU less.
-    #[inline]
+    #[inline(always)]
     fn set_aside(
         &mut self,
         slot: Slot,
@@ -327,7 +328,7 @@ impl Scheduler {
     }
 
     /// Takes a vCPU from where it waits for a CPU, if it does.
-    #[inline]
+    #[inline(never)]
     fn withdraw(&mut self, slot: Slot) {
         let unit = &self.units[slot];
         match unit.place {

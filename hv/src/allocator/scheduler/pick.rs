@@ -45,7 +45,7 @@ impl Scheduler {
                 Turn { run: None, waits: None }
             }
             Some(slot) => {
-                self.units[slot].go(Place::Aside, now);
+                self.units[slot].lie_aside(now);
                 self.run(cpu, next, now)
             }
             None => self.run(cpu, next, now),
@@ -68,7 +68,7 @@ impl Scheduler {
 
     /// When this CPU must pick again: its slice ends, or a vCPU that waits for a time on it is due;
     /// or [`Ticks::NEVER`].
-    #[inline]
+    #[inline(always)]
     pub fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Ticks {
         let mut at = self.deadlines.first(cpu);
         if self.idle.contains(cpu) {
@@ -89,6 +89,7 @@ impl Scheduler {
     /// When a vCPU that runs has to be looked at because of its domain's budget, of which its
     /// domain's other vCPUs may want their parts. Not all too often: what is used too much is owed.
     #[cold]
+    #[inline(never)]
     fn budget_end(&self, slot: Slot, now: Ticks) -> Ticks {
         let share = &self.shares[slot];
         let left = share.budget.and_then(|mut budget| budget.left(now)).map_or(0, |left| left.0);
@@ -99,6 +100,7 @@ impl Scheduler {
     /// Whether a CPU that was kicked must pick. If not, it was only told that somebody waits for the
     /// end of its slice, which it has from now on: its timer is to be set to
     /// [`Scheduler::preempt_at`].
+    #[inline(always)]
     pub fn must_pick(&self, cpu: CpuId, now: Ticks) -> bool {
         let state = &self.cpus[cpu];
         let goes_on = state.current.is_some_and(|slot| self.units[slot].runnable());
@@ -185,14 +187,16 @@ impl Scheduler {
     }
 
     #[cold]
+    #[inline(never)]
     fn has_spent_all(&mut self, slot: Slot, now: Ticks) -> bool {
         self.shares[slot].budget.as_mut().is_some_and(|budget| budget.left(now).is_none())
     }
 
     /// Has a vCPU, which is in no queue, wait for its domain's next income.
     #[cold]
+    #[inline(never)]
     fn park(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
-        self.units[slot].go(Place::Parked, now);
+        self.units[slot].wait(Place::Parked, now);
         if let Some(budget) = &self.shares[slot].budget {
             self.deadlines.set(cpu, slot, budget.next_income());
         }
@@ -224,15 +228,13 @@ impl Scheduler {
                 self.queue.insert(slot, had, affinity);
             }
         }
-        self.units[slot].go(Place::Queued, now);
+        self.units[slot].wait(Place::Queued, now);
     }
 
     #[inline(always)]
     fn settle_in(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
         self.begin_slice(cpu, slot, now);
-        let unit = &mut self.units[slot];
-        unit.last = cpu;
-        unit.go(Place::On(cpu), now);
+        self.units[slot].run(cpu, now);
     }
 
     /// The CPU's vCPU begins to run.
@@ -252,7 +254,7 @@ impl Scheduler {
     }
 
     /// Charges the vCPU on this CPU for its time until now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn charge(&mut self, cpu: CpuId, slot: Slot, now: Ticks) {
         let since = core::mem::replace(&mut self.cpus[cpu].charged, now);
         let had = self.units[slot].had.plus(self.charge_of(slot, since, now));
@@ -291,6 +293,7 @@ impl Scheduler {
     }
 
     #[cold]
+    #[inline(never)]
     fn clock_among(&self, cpus: CpuSet) -> VirtualTime {
         cpus.map(|cpu| self.cpus[cpu].clock).reduce(VirtualTime::max).unwrap_or(self.clock)
     }

@@ -6,7 +6,7 @@ use crate::types::{CpuId, Ticks};
 
 impl Scheduler {
     /// Has a vCPU run or wait for a CPU, if it may. Returns the CPUs to kick.
-    #[inline]
+    #[inline(always)]
     pub(super) fn go_on(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         let unit = &self.units[slot];
         if !unit.runnable() {
@@ -30,7 +30,7 @@ impl Scheduler {
     fn enqueue(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         self.lift(slot);
         let unit = &mut self.units[slot];
-        unit.go(Place::Queued, now);
+        unit.wait(Place::Queued, now);
         self.queue.insert(slot, unit.had, unit.affinity);
         self.call_for(slot, now)
     }
@@ -98,6 +98,7 @@ impl Scheduler {
     }
 
     #[cold]
+    #[inline(never)]
     fn displace_one(&mut self, mut of: CpuSet, to: CpuSet) -> CpuSet {
         of.find(|&cpu| self.displace(cpu, to)).map_or(CpuSet::EMPTY, CpuSet::only)
     }
@@ -125,6 +126,7 @@ impl Scheduler {
     /// For a CPU that has nothing to do: has another CPU, for which somebody waits who cannot run
     /// here, give its vCPU away, which can. Returns that CPU, to be kicked.
     #[cold]
+    #[inline(never)]
     pub(super) fn pull(&mut self, cpu: CpuId) -> CpuSet {
         let here = CpuSet::only(cpu);
         let busy = self.online.without(self.idle).without(self.kicked).without(here);

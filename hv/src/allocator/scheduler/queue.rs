@@ -57,7 +57,13 @@ impl RunQueue {
     /// Whether anybody waits who may run on this CPU but not on all.
     #[inline]
     pub(super) fn has_pinned(&self, cpu: CpuId) -> bool {
-        self.pinned_members != 0 && !self.pinned[cpu].is_empty()
+        self.pinned_members != 0 && self.is_waited_for(cpu)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_waited_for(&self, cpu: CpuId) -> bool {
+        !self.pinned[cpu].is_empty()
     }
 
     /// Whether anybody waits who may not run on all CPUs.
@@ -74,6 +80,7 @@ impl RunQueue {
     }
 
     #[cold]
+    #[inline(never)]
     fn first_of_both(&self, any: Option<Slot>, cpu: CpuId) -> Option<Slot> {
         match (any, self.pinned[cpu].first()) {
             (Some(any), Some(pinned)) if self.turns[pinned].before(self.turns[any]) => Some(pinned),
@@ -83,26 +90,38 @@ impl RunQueue {
     }
 
     /// Inserts a vCPU that has had so much.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, slot: Slot, had: VirtualTime, affinity: CpuSet) {
         self.take_turn(slot, had);
         if affinity == CpuSet::ALL {
             self.anywhere.insert(slot, &self.turns);
         } else {
-            self.pinned_members += 1;
-            affinity.for_each(|cpu| self.pinned[cpu].insert(slot, &self.turns));
+            self.insert_pinned(slot, affinity);
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn insert_pinned(&mut self, slot: Slot, affinity: CpuSet) {
+        self.pinned_members += 1;
+        affinity.for_each(|cpu| self.pinned[cpu].insert(slot, &self.turns));
+    }
+
     /// `affinity` must be that with which it was inserted.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, slot: Slot, affinity: CpuSet) {
         if affinity == CpuSet::ALL {
             self.anywhere.remove(slot, &self.turns);
         } else {
-            self.pinned_members -= 1;
-            affinity.for_each(|cpu| self.pinned[cpu].remove(slot, &self.turns));
+            self.remove_pinned(slot, affinity);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remove_pinned(&mut self, slot: Slot, affinity: CpuSet) {
+        self.pinned_members -= 1;
+        affinity.for_each(|cpu| self.pinned[cpu].remove(slot, &self.turns));
     }
 
     /// Removes the vCPU that is the first of those that may run anywhere, and inserts another that

@@ -1,6 +1,7 @@
 //! Tables with a fixed place for each vCPU and each domain that can exist at a time, and for each
 //! CPU. The remainders in here change nothing: they let the compiler see that an index is in range.
 
+use core::num::NonZeroU16;
 use core::ops::{Index, IndexMut};
 
 use crate::allocator::{MAX_DOMAINS, slot};
@@ -8,22 +9,29 @@ use crate::types::{CpuId, MAX_CPUS, MAX_VCPUS, VcpuKey};
 
 /// vCPUs in the machine at a time.
 pub(super) const SLOTS: usize = MAX_DOMAINS * MAX_VCPUS;
-const _: () = assert!(SLOTS.is_power_of_two() && SLOTS <= u16::MAX as usize);
+const _: () = assert!(SLOTS.is_power_of_two() && SLOTS <= Slot::SOME.get() as usize);
 
 /// A vCPU's place in a [`PerVcpu`]. Domains share places as they do in the domain table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slot(u16);
+pub(super) struct Slot(NonZeroU16);
 
 impl Slot {
+    /// Set in each, so that an `Option` of one is no larger.
+    const SOME: NonZeroU16 = NonZeroU16::new(1 << 15).unwrap();
     /// Place 0, to fill tables with.
-    pub(super) const FIRST: Slot = Slot(0);
+    pub(super) const FIRST: Slot = Slot(Self::SOME);
 
     /// The place of a vCPU, or `None` if no vCPU can have that number.
     #[inline]
     pub(super) fn of(key: VcpuKey) -> Option<Slot> {
         let vcpu = usize::try_from(key.vcpu.0).ok().filter(|&vcpu| vcpu < MAX_VCPUS)?;
         let index = slot(key.domain) * MAX_VCPUS + vcpu;
-        u16::try_from(index).ok().map(Slot)
+        Some(Slot(Self::SOME | u16::try_from(index).ok()?))
+    }
+
+    #[inline(always)]
+    fn index(self) -> usize {
+        usize::from(self.0.get()) % SLOTS
     }
 }
 
@@ -42,14 +50,14 @@ impl<T> Index<Slot> for PerVcpu<T> {
 
     #[inline]
     fn index(&self, slot: Slot) -> &T {
-        &self.0[usize::from(slot.0) % SLOTS]
+        &self.0[slot.index()]
     }
 }
 
 impl<T> IndexMut<Slot> for PerVcpu<T> {
     #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
-        &mut self.0[usize::from(slot.0) % SLOTS]
+        &mut self.0[slot.index()]
     }
 }
 
@@ -68,14 +76,14 @@ impl<T> Index<Slot> for PerDomain<T> {
 
     #[inline]
     fn index(&self, slot: Slot) -> &T {
-        &self.0[usize::from(slot.0) / MAX_VCPUS % MAX_DOMAINS]
+        &self.0[slot.index() / MAX_VCPUS]
     }
 }
 
 impl<T> IndexMut<Slot> for PerDomain<T> {
     #[inline]
     fn index_mut(&mut self, slot: Slot) -> &mut T {
-        &mut self.0[usize::from(slot.0) / MAX_VCPUS % MAX_DOMAINS]
+        &mut self.0[slot.index() / MAX_VCPUS]
     }
 }
 

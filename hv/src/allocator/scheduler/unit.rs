@@ -74,15 +74,29 @@ impl Unit {
         !self.blocked && !self.paused
     }
 
-    /// Notes where it is from now on, and books its time.
-    #[inline]
-    pub(super) fn go(&mut self, place: Place, now: Ticks) {
+    /// It runs on a CPU from now on.
+    #[inline(always)]
+    pub(super) fn run(&mut self, cpu: CpuId, now: Ticks) {
+        (self.place, self.last) = (Place::On(cpu), cpu);
+        self.times.change(Runstate::Running, now);
+    }
+
+    /// It leaves its CPU, or its sleep, and waits in this place from now on.
+    #[inline(always)]
+    pub(super) fn wait(&mut self, place: Place, now: Ticks) {
         self.place = place;
+        self.times.change(Runstate::Runnable, now);
+    }
+
+    /// It wants nothing from now on.
+    #[inline(always)]
+    pub(super) fn lie_aside(&mut self, now: Ticks) {
+        self.place = Place::Aside;
         self.book(now);
     }
 
     /// Books its time if what it does has changed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn book(&mut self, now: Ticks) {
         let state = self.runstate();
         if state != self.times.state {
@@ -90,7 +104,7 @@ impl Unit {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn runstate(&self) -> Runstate {
         match self.place {
             Place::On(_) if !self.blocked => Runstate::Running,
