@@ -238,8 +238,8 @@ fn bits(mut word: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The wall-clock time at which the virtual counter was zero, if the monitor knows it.
-pub(crate) fn wall_clock_base() -> Option<Duration> {
+/// The wall-clock time at which this domain started, if the monitor knows it.
+pub(crate) fn starting_time() -> Option<Duration> {
     PAGES.with(|pages| read_wall_clock(&pages.get()?.shared_info))
 }
 

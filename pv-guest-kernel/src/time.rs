@@ -26,8 +26,7 @@ pub fn sleep_until(deadline: Duration) -> Sleep {
 
 /// Time since 1970-01-01 00:00 UTC, if the monitor knows it.
 pub fn wall_clock() -> Option<Duration> {
-    let at_counter_zero = event::wall_clock_base()?;
-    at_counter_zero.checked_add(machine::since_counter_zero())
+    event::starting_time()?.checked_add(now())
 }
 
 /// Sleepers by deadline. The number tells apart those with the same one, and an ordered map (a

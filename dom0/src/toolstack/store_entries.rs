@@ -147,7 +147,7 @@ fn domain_entries(domain: DomId, config: &DomainConfig, ports: RingPorts) -> Vec
     own.add("store/port", ports.store);
     own.add("device", "");
     own.add("control/platform-feature-xs_reset_watches", 1);
-    for key in ["shutdown", "sysrq", "feature-poweroff", "feature-reboot"] {
+    for key in ["shutdown", "sysrq", "feature-poweroff", "feature-reboot", "feature-suspend"] {
         own.add_as(&format!("control/{key}"), "", Some(Writer::Guest));
     }
     own.add_as("data", "", Some(Writer::Guest));

@@ -1,15 +1,19 @@
 //! Starting and stopping: vCPUs on their own account, domains by the toolstack's or by their own
 //! wish.
 
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+
 use abi::event::Virq;
 use abi::sched::ShutdownReason;
-use abi::shared_info::VCPU_INFO_SIZE;
+use abi::shared_info::{SharedInfo, VCPU_INFO_SIZE};
 use abi::{DomId, Errno, Gfn, PAGE_SIZE};
 
 use super::physical_timer::PhysicalTimer;
 use super::vcpu::{InfoPlace, Polling};
 use super::{Monitor, Privileged};
-use crate::machine::timer;
+use crate::machine::memory::RamFrame;
+use crate::machine::{rtc, timer};
 use crate::types::{MAX_VCPUS, Ticks, VcpuKey};
 
 /// The vCPUs of one domain.
@@ -90,7 +94,9 @@ impl Monitor {
 
     /// Lets a domain run.
     pub fn unpause_domain(&mut self, _: Privileged, id: DomId) -> Result<(), Errno> {
-        self.domains.get_mut(id).ok_or(Errno::ESRCH)?.paused = false;
+        let domain = self.domains.get_mut(id).ok_or(Errno::ESRCH)?;
+        domain.paused = false;
+        tell_starting_time(domain.shared_info);
         self.follow_runnable(id);
         Ok(())
     }
@@ -130,4 +136,21 @@ impl Monitor {
             self.kicks.insert(cpu);
         }
     }
+}
+
+/// Writes the wall-clock time at which a domain starts, once. A guest adds how long it has run, as
+/// Linux does; under Xen that is what its virtual counter shows.
+fn tell_starting_time(shared_info: RamFrame) {
+    let word = |offset| shared_info.u32(offset);
+    let version = word(offset_of!(SharedInfo, wallclock_version));
+    let Some(now) = rtc::wall_clock().filter(|_| version.load(Ordering::Relaxed) == 0) else {
+        return;
+    };
+    // Nobody reads it yet: the domain has not run.
+    let (low, high) = (now.as_secs() as u32, (now.as_secs() >> 32) as u32);
+    word(offset_of!(SharedInfo, wallclock_seconds)).store(low, Ordering::Relaxed);
+    word(offset_of!(SharedInfo, wallclock_seconds_high)).store(high, Ordering::Relaxed);
+    let nanoseconds = word(offset_of!(SharedInfo, wallclock_nanoseconds));
+    nanoseconds.store(now.subsec_nanos(), Ordering::Relaxed);
+    version.store(2, Ordering::Release);
 }

@@ -26,10 +26,11 @@ extern "C" fn irq_entry(context: &mut Context) -> Resume {
         return Resume::Guest;
     };
     if intid == own.virtual_timer {
-        timer::virtual_timer::mask();
+        let fires = timer::virtual_timer::take();
         gic::end_and_deactivate(intid);
-        let mut monitor = monitor();
-        monitor.raise_private(percpu::running(), VIRTUAL_TIMER_PPI);
+        if fires {
+            monitor().raise_private(percpu::running(), VIRTUAL_TIMER_PPI);
+        }
         return Resume::Guest;
     }
     let mut monitor = monitor();
@@ -69,9 +70,11 @@ fn handle(monitor: &mut Monitor, cpu: CpuId, own: &OwnInterrupts, intid: Intid) 
         return true;
     }
     if intid == own.virtual_timer {
-        timer::virtual_timer::mask();
+        let fires = timer::virtual_timer::take();
         gic::end_and_deactivate(intid);
-        monitor.raise_private(percpu::resident(), VIRTUAL_TIMER_PPI);
+        if fires {
+            monitor.raise_private(percpu::resident(), VIRTUAL_TIMER_PPI);
+        }
     } else if intid == own.physical_timer {
         timer::set_physical_timer(None);
         gic::end_and_deactivate(intid);

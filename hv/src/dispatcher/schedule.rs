@@ -120,9 +120,8 @@ fn enter(monitor: &mut Monitor, cpu: CpuId, key: VcpuKey) -> Option<*mut Context
     }
     let went_on = percpu::running() == key;
     percpu::set_running(key);
-    if timer::virtual_timer::is_due() {
+    if timer::virtual_timer::take() {
         // It would interrupt at once.
-        timer::virtual_timer::mask();
         vcpu.interrupts.present(interrupts.enabled, &mut Loaded, VIRTUAL_TIMER_PPI);
     }
     fill(&mut vcpu.interrupts, key.vcpu, interrupts, &mut Loaded);

@@ -4,8 +4,9 @@ use bitflags::bitflags;
 
 /// EL1h with all interrupts masked: the state in which EL1 takes an exception.
 const PSTATE_HANDLER: u64 = 0x3C5;
-/// SPSR_EL2.M\[3:0\]
-const MODE_MASK: u64 = 0xF;
+/// SPSR_EL2.M\[4:0\]; the highest of these bits says AArch32.
+const MODE_MASK: u64 = 0x1F;
+const MODE_AARCH32: u64 = 0x10;
 const MODE_EL1T: u64 = 0b0100;
 const MODE_EL1H: u64 = 0b0101;
 
@@ -57,6 +58,7 @@ impl Entry {
         let vector = match interrupted & MODE_MASK {
             MODE_EL1T => 0x000,
             MODE_EL1H => 0x200,
+            mode if mode & MODE_AARCH32 != 0 => 0x600,
             _ => 0x400,
         };
         // The class of an abort taken without a change of exception level is one higher.
@@ -86,5 +88,7 @@ mod tests {
     fn an_undefined_instruction_of_user_code_uses_the_lower_level_vector() {
         let entry = Entry::synchronous(Fault::Undefined, 0);
         assert_eq!(entry, Entry { vector: 0x400, syndrome: 0x0200_0000, pstate: 0x3C5 });
+        let aarch32 = Entry::synchronous(Fault::Undefined, 0x10);
+        assert_eq!(aarch32, Entry { vector: 0x600, syndrome: 0x0200_0000, pstate: 0x3C5 });
     }
 }

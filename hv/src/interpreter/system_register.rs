@@ -179,41 +179,84 @@ const fn belongs_to_debug_or_pmu(register: Encoding) -> bool {
     register.op0() == 2 || register.op0() == 3 && monitors
 }
 
-/// A field of an identification register, by CRm and Op2, its lowest bit and its width.
-struct Field((u8, u8), u32, u32);
+/// A register, by CRm and Op2, and the bits of it that guests see.
+struct Seen((u8, u8), u64);
 
-/// Features that guests do not see, because the monitor neither saves their state nor lets EL1 use
-/// them.
-const HIDDEN: [Field; 16] = [
-    Field((4, 0), 28, 4),  // ID_AA64PFR0: RAS
-    Field((4, 0), 32, 4),  // SVE
-    Field((4, 0), 40, 4),  // MPAM
-    Field((4, 0), 44, 4),  // AMU
-    Field((4, 1), 8, 4),   // ID_AA64PFR1: MTE
-    Field((4, 1), 12, 4),  // RAS_frac
-    Field((4, 1), 16, 4),  // MPAM_frac
-    Field((4, 1), 24, 4),  // SME
-    Field((4, 4), 0, 64),  // ID_AA64ZFR0
-    Field((4, 5), 0, 64),  // ID_AA64SMFR0
-    Field((5, 0), 4, 8),   // ID_AA64DFR0: TraceVer, PMUVer
-    Field((5, 0), 32, 20), // PMSVer, DoubleLock, TraceFilt, TraceBuffer, MTPMU
-    Field((6, 1), 4, 8),   // ID_AA64ISAR1: APA, API
-    Field((6, 1), 24, 8),  // GPA, GPI
-    Field((6, 2), 8, 8),   // ID_AA64ISAR2: GPA3, APA3
-    Field((7, 2), 24, 4),  // ID_AA64MMFR2: NV
+/// The four-bit fields that begin at these bits.
+const fn fields(shifts: &[u32]) -> u64 {
+    let mut mask = 0;
+    let mut index = 0;
+    while index < shifts.len() {
+        mask |= 0xF << shifts[index];
+        index += 1;
+    }
+    mask
+}
+
+/// What guests see of the registers that tell of features (Arm ARM D24.2): those whose state the
+/// monitor moves with a vCPU, or which have none, and which EL1 may use. What is not named here
+/// is hidden, features that are yet to come with it. Hidden are above all: EL2 and EL3, RAS, SVE,
+/// SME, MPAM, AMU, MTE, pointer authentication, the performance monitors, tracing, NMI, memory
+/// copies (MOPS), LORegions, TCR2_EL1, SCTLR2_EL1, permission indirection.
+const SEEN: [Seen; 17] = [
+    // ID_PFR0_EL1 (not AMU, RAS), ID_DFR0_EL1 (not PerfMon, TraceFilt), ID_PFR2_EL1 (CSV3, SSBS).
+    Seen((1, 0), !fields(&[20, 28])),
+    Seen((1, 2), !fields(&[24, 28])),
+    Seen((3, 4), fields(&[0, 4])),
+    // ID_AA64PFR0_EL1: EL0, EL1, FP, AdvSIMD, GIC, DIT, CSV2, CSV3.
+    Seen((4, 0), fields(&[0, 4, 16, 20, 24, 48, 56, 60])),
+    // ID_AA64PFR1_EL1: BT, SSBS, CSV2_frac.
+    Seen((4, 1), fields(&[0, 4, 32])),
+    Seen((4, 2), 0),
+    Seen((4, 4), 0),
+    Seen((4, 5), 0),
+    Seen((4, 7), 0),
+    // ID_AA64DFR0_EL1: DebugVer, BRPs, WRPs, CTX_CMPs.
+    Seen((5, 0), fields(&[0, 12, 20, 28])),
+    Seen((5, 1), 0),
+    // ID_AA64ISAR0_EL1: all but TME.
+    Seen((6, 0), !fields(&[0, 24])),
+    // ID_AA64ISAR1_EL1: DPB, JSCVT, FCMA, LRCPC, FRINTTS, SB, SPECRES, BF16, DGH, I8MM, XS.
+    Seen((6, 1), fields(&[0, 12, 16, 20, 32, 36, 40, 44, 48, 52, 56])),
+    // ID_AA64ISAR2_EL1: WFxT, RPRES, BC, CLRBHB, RPRFM, CSSC.
+    Seen((6, 2), fields(&[0, 4, 20, 28, 48, 52])),
+    // ID_AA64MMFR0_EL1: PARange, ASIDBits, BigEnd, BigEndEL0, the granules of stage 1, ExS, ECV.
+    Seen((7, 0), fields(&[0, 4, 8, 16, 20, 24, 28, 44, 60])),
+    // ID_AA64MMFR1_EL1: HAFDBS, HPDS, PAN, SpecSEI, ETS, AFP, nTLBPA.
+    Seen((7, 1), fields(&[0, 12, 20, 24, 36, 44, 48])),
+    // ID_AA64MMFR2_EL1: CnP, UAO, LSM, VARange, CCIDX, ST, AT, IDS, TTL, BBM, E0PD.
+    Seen((7, 2), fields(&[0, 4, 8, 16, 20, 28, 32, 36, 48, 52, 60])),
 ];
 
-/// Registers by CRm (0 to 7) and Op2: the bits that guests see.
+/// The bits that guests see, by CRm (0 to 7) and Op2. Of CRm 1 to 3, which describe AArch32, all
+/// that is not said otherwise; of the others nothing.
 static VISIBLE: [[u64; 8]; 8] = {
-    let mut visible = [[u64::MAX; 8]; 8];
+    let all = [u64::MAX; 8];
+    let mut visible = [[0; 8], all, all, all, [0; 8], [0; 8], [0; 8], [0; 8]];
     let mut index = 0;
-    while index < HIDDEN.len() {
-        let Field((crm, op2), shift, width) = HIDDEN[index];
-        visible[crm as usize][op2 as usize] &= !((u64::MAX >> (64 - width)) << shift);
+    while index < SEEN.len() {
+        let Seen((crm, op2), bits) = SEEN[index];
+        visible[crm as usize][op2 as usize] = bits;
         index += 1;
     }
     visible
 };
+
+/// What a guest reads where the CPU says `value`: the visible fields, of which two are not larger
+/// than what stage 2 and EL2's configuration let a guest use.
+fn seen(crm: usize, op2: usize, value: u64) -> u64 {
+    /// ID_AA64MMFR0_EL1.PARange: 40 bits of guest-physical address.
+    const BITS_40: u64 = 0b0010;
+    /// ID_AA64PFR0_EL1.EL1: AArch64 only.
+    const AARCH64: u64 = 0b0001 << 4;
+    let visible = VISIBLE.get(crm).and_then(|values| values.get(op2)).copied().unwrap_or(0);
+    let value = value & visible;
+    match (crm, op2) {
+        (7, 0) => value & !0xF | (value & 0xF).min(BITS_40),
+        (4, 0) => value & !0xF0 | AARCH64,
+        _ => value,
+    }
+}
 
 /// What guests read, by CRm (0 to 7) and Op2, once [`note_cpu`] has been called. All vCPUs see the
 /// same CPU wherever they run.
@@ -221,9 +264,9 @@ static IDENTIFICATION: [[AtomicU64; 8]; 8] = [const { [const { AtomicU64::new(0)
 
 /// Takes what guests are to read from the identification registers of the CPU that executes this.
 pub fn note_cpu() {
-    for (crm, (values, visible)) in IDENTIFICATION.iter().zip(&VISIBLE).enumerate() {
-        for (op2, (value, visible)) in values.iter().zip(visible).enumerate() {
-            value.store(id_registers::read(crm, op2) & visible, Ordering::Relaxed);
+    for (crm, values) in IDENTIFICATION.iter().enumerate() {
+        for (op2, value) in values.iter().enumerate() {
+            value.store(seen(crm, op2, id_registers::read(crm, op2)), Ordering::Relaxed);
         }
     }
 }
@@ -267,8 +310,17 @@ mod tests {
         assert_eq!((value(4, 0) >> 28) & 0xFF, 0, "RAS and SVE");
         assert_eq!((value(4, 0) >> 24) & 0xF, 0xF, "the GIC interface");
         assert_eq!(value(4, 4), 0);
-        assert_eq!(value(7, 0), u64::MAX);
+        assert_eq!((value(6, 2) >> 16) & 0xF, 0, "MOPS");
+        assert_eq!(value(7, 3), 0);
         assert_eq!(value(8, 0), 0);
+        assert_eq!(value(2, 0), u64::MAX, "AArch32");
+    }
+
+    #[test]
+    fn a_guest_has_40_bits_of_address_at_most_and_no_aarch32_kernel() {
+        assert_eq!(seen(7, 0, 0b0110) & 0xF, 0b0010);
+        assert_eq!(seen(7, 0, 0b0001) & 0xF, 0b0001);
+        assert_eq!(seen(4, 0, 0x2222), 0x12, "EL1 in AArch64 only, EL0 in both, no EL2, no EL3");
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod target {
     use crate::machine::description::{Conduit, DescriptionError, Machine};
     use crate::machine::image::Image;
     use crate::machine::power::{self, PowerError};
-    use crate::machine::{cache, description, el2, gic, log, mmu, percpu, uart};
+    use crate::machine::{cache, description, el2, gic, log, mmu, percpu, rtc, uart};
     use crate::types::{CpuId, MAX_CPUS};
 
     unsafe extern "C" {
@@ -178,6 +178,10 @@ mod target {
         unsafe { uart::init(console.registers.start) };
         log::init(::log::LevelFilter::Info);
         let machine = Machine::parse(blob, image.all.clone()).map_err(StartError::Description)?;
+        if let Some(rtc) = &machine.rtc {
+            // SAFETY: as above; without the MMU all accesses are a device's.
+            unsafe { rtc::init(rtc.start) };
+        }
         // SAFETY: as above.
         unsafe {
             let devices =

@@ -27,6 +27,8 @@ pub struct Machine {
     pub maintenance: Intid,
     /// The console.
     pub uart: Device,
+    /// The real-time clock, if there is one.
+    pub rtc: Option<Range<u64>>,
     /// Interrupts of the generic timers.
     pub timer: TimerInterrupts,
     /// How the firmware is called.
@@ -111,6 +113,7 @@ impl fmt::Display for DescriptionError {
 
 const GIC: &str = "arm,gic-v3";
 const UART: &str = "arm,pl011";
+const RTC: &str = "arm,pl031";
 const TIMER: &str = "arm,armv8-timer";
 const PSCI: &str = "arm,psci-0.2";
 const VIRTIO: &str = "virtio,mmio";
@@ -140,6 +143,7 @@ impl Machine {
             gicr: gic.region(1)?,
             maintenance: gic.interrupt(0)?.0,
             uart,
+            rtc: Node::find(&fdt, RTC).and_then(|rtc| rtc.region(0)).ok(),
             timer: TimerInterrupts {
                 physical: timer.interrupt(1)?.0,
                 virtual_: timer.interrupt(2)?.0,

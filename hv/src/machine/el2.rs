@@ -10,7 +10,7 @@ use super::registers::{HCRX_EL2, HSTR_EL2, ICH_HCR_EL2, VPIDR_EL2, read_register
 
 /// Sets this CPU's control registers. The traps are:
 /// - WFI, SMC, feature identification, ACTLR_EL1, set/way cache maintenance, implementation
-///   defined registers, error records: `sync_entry`;
+///   defined registers, error records, LORegions: `sync_entry`;
 /// - floating point, until the vCPU in the CPU uses it: `sync_entry`;
 /// - debug, performance, trace, activity-monitor registers, SVE and SME: `sync_entry`;
 /// - the EL1 physical timer, but not the counters: `sync_entry`;
@@ -54,7 +54,8 @@ fn init_traps() {
             + HCR_EL2::TIDCP::SET
             + HCR_EL2::TACR::SET
             + HCR_EL2::TSW::SET
-            + HCR_EL2::TERR::SET,
+            + HCR_EL2::TERR::SET
+            + HCR_EL2::TLOR::SET,
     );
     trap_floating_point(true);
     MDCR_EL2.write(

@@ -19,6 +19,7 @@ pub mod panic;
 pub mod percpu;
 pub mod power;
 mod registers;
+pub mod rtc;
 pub mod symbols;
 mod text_ring;
 pub mod timer;

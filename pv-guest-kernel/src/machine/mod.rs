@@ -42,7 +42,7 @@ pub(crate) use {
     secondary::{Start, firmware_call, set_stacks, vcpu},
     shared::{event_pages, grant_frame, grantable_frame, mapped_page, set_grant_window},
     stack::behind as stacks_behind,
-    timer::{now, since_counter_zero, start as start_timer},
+    timer::{now, start as start_timer},
 };
 
 #[cfg(not(target_os = "none"))]

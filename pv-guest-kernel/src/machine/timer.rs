@@ -24,11 +24,6 @@ pub(crate) fn now() -> Duration {
     duration(CNTVCT_EL0.get().wrapping_sub(START.load(Ordering::Relaxed)))
 }
 
-/// Time since the counter was zero: when the monitor made the domain, or itself started.
-pub(crate) fn since_counter_zero() -> Duration {
-    duration(CNTVCT_EL0.get())
-}
-
 /// Arms the timer for this time since start, or turns it off.
 pub(super) fn set(deadline: Option<Duration>) {
     match deadline {

@@ -80,10 +80,6 @@ pub(crate) fn now() -> Duration {
     START.elapsed()
 }
 
-pub(crate) fn since_counter_zero() -> Duration {
-    now()
-}
-
 /// Sleeps until the deadline or an event.
 pub(crate) fn wait(deadline: Option<Duration>) {
     let (monitor, domain) = seat();
