@@ -1,7 +1,7 @@
 //! The shared request/response ring of split drivers (public/io/ring.h).
 //!
-//! One page: a header of four indices, then a power-of-two number of slots. Requests and responses
-//! share the slots: a response reuses the slot of a request that was consumed before. Indices run
+//! One page, or several that count as one piece of memory: a header of four indices, then a
+//! power-of-two number of slots. Requests and responses share the slots: a response reuses the slot of a request that was consumed before. Indices run
 //! freely and are masked; the `*_event` index is the other side's way to say "notify me when you
 //! pass this", so that a busy ring needs no notifications at all.
 //!
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The peer writes the page at any moment and may lie. So each half keeps its own indices private,
-//! reads of the page only the peer's producer (checked against what is possible) and event index
+//! reads of the memory only the peer's producer (checked against what is possible) and event index
 //! (which can at worst cost the peer a notification), and copies each slot exactly once.
 //!
 //! There is nothing unsafe here: the page is reached through [`SharedMemory`], whose two accessors
@@ -38,11 +38,17 @@ pub use front::FrontRing;
 
 /// Bytes before the first slot.
 const HEADER_SIZE: usize = 64;
+/// Pages of the largest ring.
+pub const MAX_PAGES: usize = 16;
 /// Bytes moved by one access.
 const WORD_SIZE: usize = size_of::<u32>();
 
-/// A page that another domain may read and write at any moment.
+/// Pages that another domain may read and write at any moment.
 pub trait SharedMemory {
+    /// How many there are: a ring has as many slots as fit.
+    fn pages(&self) -> usize {
+        1
+    }
     /// Reads the aligned word at `offset` bytes with one relaxed atomic access.
     fn load(&self, offset: usize) -> u32;
     /// Writes the aligned word at `offset` bytes with one relaxed atomic access.
@@ -102,6 +108,8 @@ enum Index {
 #[derive(Debug)]
 struct Page<M, Request, Response> {
     memory: M,
+    /// Slots in the memory, less one: what masks an index.
+    mask: u32,
     messages: PhantomData<(Request, Response)>,
 }
 
@@ -113,11 +121,21 @@ impl<M: SharedMemory, Request: Message, Response: Message> Page<M, Request, Resp
         if request > response { request } else { response }
     };
 
-    /// Slots in the page: the largest power of two that fits.
-    const SLOTS: u32 = 1 << ((PAGE_SIZE - HEADER_SIZE) / Self::STRIDE).ilog2();
+    /// Slots in one page.
+    const SLOTS: u32 = Self::slots_in(1);
+
+    /// Slots in so many pages: the largest power of two that fits.
+    const fn slots_in(pages: usize) -> u32 {
+        1 << ((PAGE_SIZE * pages - HEADER_SIZE) / Self::STRIDE).ilog2()
+    }
 
     fn new(memory: M) -> Self {
-        Page { memory, messages: PhantomData }
+        let mask = Self::slots_in(memory.pages().clamp(1, MAX_PAGES)) - 1;
+        Page { memory, mask, messages: PhantomData }
+    }
+
+    fn slots(&self) -> u32 {
+        self.mask + 1
     }
 
     fn load(&self, index: Index) -> u32 {
@@ -128,15 +146,15 @@ impl<M: SharedMemory, Request: Message, Response: Message> Page<M, Request, Resp
         self.memory.store(index as usize, value);
     }
 
-    /// Byte offset of the slot that a free-running index names. Always inside the page.
-    fn slot(index: u32) -> usize {
-        HEADER_SIZE + (index & (Self::SLOTS - 1)) as usize * Self::STRIDE
+    /// Byte offset of the slot that a free-running index names. Always inside the memory.
+    fn slot(&self, index: u32) -> usize {
+        HEADER_SIZE + (index & self.mask) as usize * Self::STRIDE
     }
 
     /// Copies a message out of its slot; what the peer does to the slot afterwards is not seen.
     fn read_slot<T: Message>(&self, index: u32) -> T {
         let mut message = T::new_zeroed();
-        let offsets = (Self::slot(index)..).step_by(WORD_SIZE);
+        let offsets = (self.slot(index)..).step_by(WORD_SIZE);
         for (word, offset) in message.as_mut_bytes().chunks_exact_mut(WORD_SIZE).zip(offsets) {
             word.copy_from_slice(self.memory.load(offset).as_bytes());
         }
@@ -144,7 +162,7 @@ impl<M: SharedMemory, Request: Message, Response: Message> Page<M, Request, Resp
     }
 
     fn write_slot<T: Message>(&self, index: u32, message: &T) {
-        let offsets = (Self::slot(index)..).step_by(WORD_SIZE);
+        let offsets = (self.slot(index)..).step_by(WORD_SIZE);
         for (word, offset) in message.as_bytes().chunks_exact(WORD_SIZE).zip(offsets) {
             let value = u32::read_from_bytes(word).unwrap_or_default();
             self.memory.store(offset, value);

@@ -4,6 +4,7 @@
 //! copies, and what was read is a value that cannot change any more.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 use core::ptr::NonNull;
@@ -13,7 +14,7 @@ use abi::hvm::Index;
 use abi::{DomId, Errno, Gfn, PAGE_SIZE};
 
 use crate::hypercall;
-use crate::memory::{OutOfMemory, Page};
+use crate::memory::{OutOfMemory, Page, Pages};
 
 /// What keeps a page in place.
 type Owner = Arc<dyn Any + Send + Sync>;
@@ -85,6 +86,19 @@ impl SharedPage {
     /// If the heap is exhausted.
     pub fn allocate() -> Result<SharedPage, OutOfMemory> {
         Page::new().map(SharedPage::from)
+    }
+
+    /// Fresh pages of zeroes that lie one after the other. None of them is free before all are.
+    ///
+    /// # Errors
+    /// If the heap is exhausted, or `count` is zero.
+    pub fn allocate_run(count: usize) -> Result<Vec<SharedPage>, OutOfMemory> {
+        let pages = Arc::new(Pages::new(count)?);
+        let page = |index| {
+            // SAFETY: one of the pages, all of which stay ours as long as they are owned.
+            unsafe { SharedPage::new(pages.as_ptr().add(index * PAGE_SIZE), pages.clone()) }
+        };
+        Ok((0..count).map(page).collect())
     }
 
     /// The page that the toolstack named in a parameter of this domain, if it named one.
@@ -173,6 +187,16 @@ impl SharedPage {
         unsafe { copy(self.start.as_ptr().add(offset), bytes.as_mut_ptr(), bytes.len()) }
     }
 
+    /// Copies bytes from another page.
+    pub fn copy_from(&self, offset: usize, source: &SharedPage, from: usize, length: usize) {
+        assert!(length <= PAGE_SIZE.saturating_sub(offset), "access leaves the page");
+        assert!(length <= PAGE_SIZE.saturating_sub(from), "access leaves the page");
+        assert!(self.start != source.start, "a page is copied to itself");
+        // SAFETY: in the pages, which do not overlap and of which nobody has a reference. Bytes that
+        // a peer writes meanwhile are torn, but plain data.
+        unsafe { copy(source.start.as_ptr().add(from), self.start.as_ptr().add(offset), length) }
+    }
+
     /// Copies bytes into the page.
     pub fn write_bytes(&self, offset: usize, bytes: &[u8]) {
         assert!(bytes.len() <= PAGE_SIZE.saturating_sub(offset), "access leaves the page");
@@ -206,6 +230,16 @@ mod tests {
         assert_eq!(u32::from_ne_bytes(bytes), 0x0403_0201);
         other.write_bytes(4092, &bytes);
         assert_eq!(other.load_u32(4092, Ordering::Relaxed), 0x0403_0201);
+    }
+
+    #[test]
+    fn a_run_of_pages_has_no_gaps() {
+        let pages = SharedPage::allocate_run(3).unwrap();
+        let first = pages[0].gfn().0;
+        assert!(pages.iter().zip(first..).all(|(page, gfn)| page.gfn().0 == gfn));
+        pages[2].store_u8(4095, 7, Ordering::Relaxed);
+        assert_eq!(pages[2].load_u8(4095, Ordering::Relaxed), 7);
+        assert!(SharedPage::allocate_run(0).is_err());
     }
 
     #[test]

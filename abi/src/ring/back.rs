@@ -2,7 +2,7 @@
 
 use super::{Index, Message, Page, RingError, SharedMemory};
 
-/// The backend's half of a ring over the page `M`.
+/// The backend's half of a ring over the memory `M`.
 #[derive(Debug)]
 pub struct BackRing<M, Request, Response> {
     page: Page<M, Request, Response>,
@@ -15,7 +15,7 @@ pub struct BackRing<M, Request, Response> {
 }
 
 impl<M: SharedMemory, Request: Message, Response: Message> BackRing<M, Request, Response> {
-    /// Slots in the ring: the most requests that can be unanswered at once.
+    /// Slots in a ring of one page: the most requests that can be unanswered at once.
     pub const SLOTS: u32 = Page::<M, Request, Response>::SLOTS;
 
     /// Takes up a ring that the frontend has laid out, where its last backend left it: what that
@@ -70,7 +70,7 @@ impl<M: SharedMemory, Request: Message, Response: Message> BackRing<M, Request, 
 
     /// A peer can have asked only as much as there are slots without an unanswered request.
     fn available(&self) -> Result<u32, RingError> {
-        let free = Self::SLOTS.saturating_sub(self.unanswered());
+        let free = self.page.slots().saturating_sub(self.unanswered());
         self.page.available(Index::RequestProducer, self.consumed, free)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Index, Message, Page, RingError, SharedMemory};
 
-/// The frontend's half of a ring over the page `M`.
+/// The frontend's half of a ring over the memory `M`.
 #[derive(Debug)]
 pub struct FrontRing<M, Request, Response> {
     page: Page<M, Request, Response>,
@@ -15,7 +15,7 @@ pub struct FrontRing<M, Request, Response> {
 }
 
 impl<M: SharedMemory, Request: Message, Response: Message> FrontRing<M, Request, Response> {
-    /// Slots in the ring: the most requests that can be unanswered at once.
+    /// Slots in a ring of one page: the most requests that can be unanswered at once.
     pub const SLOTS: u32 = Page::<M, Request, Response>::SLOTS;
 
     /// Lays out an empty ring in the page, before the peer learns of it.
@@ -40,7 +40,7 @@ impl<M: SharedMemory, Request: Message, Response: Message> FrontRing<M, Request,
 
     /// Requests that can be pushed before a response must be taken.
     pub fn free(&self) -> u32 {
-        Self::SLOTS.saturating_sub(self.outstanding())
+        self.page.slots().saturating_sub(self.outstanding())
     }
 
     /// Writes a request into the next slot. The peer sees it after [`publish`](Self::publish).

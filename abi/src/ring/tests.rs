@@ -14,17 +14,24 @@ use proptest::prelude::*;
 use super::*;
 use crate::block;
 
-/// A page of this program's own memory, for both halves.
+/// Pages of this program's own memory, for both halves.
 #[derive(Clone)]
-struct Heap(Arc<[AtomicU32; PAGE_SIZE / WORD_SIZE]>);
+struct Heap(Arc<[AtomicU32]>);
 
 impl Heap {
     fn new() -> Self {
-        Heap(Arc::new([const { AtomicU32::new(0xdead_beef) }; PAGE_SIZE / WORD_SIZE]))
+        Self::of_pages(1)
+    }
+
+    fn of_pages(pages: usize) -> Self {
+        Heap((0..pages * PAGE_SIZE / WORD_SIZE).map(|_| AtomicU32::new(0xdead_beef)).collect())
     }
 }
 
 impl SharedMemory for Heap {
+    fn pages(&self) -> usize {
+        self.0.len() * WORD_SIZE / PAGE_SIZE
+    }
     fn load(&self, offset: usize) -> u32 {
         self.0[offset / WORD_SIZE].load(Ordering::Relaxed)
     }
@@ -53,6 +60,7 @@ type Back<M> = BackRing<M, [u32; 2], u32>;
 fn geometry_is_xens() {
     type Block = Page<Heap, block::Request, block::Response>;
     assert_eq!((Block::STRIDE, Block::SLOTS), (112, 32));
+    assert_eq!([2, 4, 8, 16].map(Block::slots_in), [64, 128, 256, 512]);
     type NetworkTransmit = Page<Heap, [u32; 3], u32>;
     assert_eq!((NetworkTransmit::STRIDE, NetworkTransmit::SLOTS), (12, 256));
     type NetworkReceive = Page<Heap, [u32; 2], [u32; 2]>;
@@ -70,6 +78,32 @@ fn layout_is_xens() {
     assert!(front.publish());
     assert_eq!([0, 4, 8, 12].map(|offset| heap.load(offset)), [2, 1, 0, 1]);
     assert_eq!(heap.load(64 + 112 + 8), 0x5566_7788);
+}
+
+#[test]
+fn a_ring_of_several_pages_is_one_ring() {
+    let heap = Heap::of_pages(4);
+    let mut front = FrontRing::<_, block::Request, block::Response>::new(heap.clone());
+    let mut back = BackRing::<_, block::Request, block::Response>::attach(heap);
+    for round in 0..3 {
+        // Slots lie across the pages' ends.
+        for id in 0..128 {
+            let request = block::Request { id: id + round, sector: !id, ..Default::default() };
+            front.push(&request).unwrap();
+        }
+        assert_eq!(front.push(&block::Request::default()), Err(RingError::Full));
+        let _ = front.publish();
+        for id in 0..128 {
+            let request = back.pop().unwrap().unwrap();
+            assert_eq!((request.id, request.sector), (id + round, !id));
+            back.push(&block::Response { id: request.id, ..Default::default() }).unwrap();
+        }
+        assert_eq!(back.pop().unwrap().map(|request| request.id), None);
+        let _ = back.publish();
+        for id in 0..128 {
+            assert_eq!(front.pop().unwrap().unwrap().id, id + round);
+        }
+    }
 }
 
 /// What a test does next.

@@ -44,6 +44,7 @@ mod caller;
 mod device;
 mod frontend;
 mod link;
+mod pages;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +62,7 @@ pub use caller::Caller;
 pub use device::Device;
 pub use frontend::{first_frontend, frontends, run_frontend};
 pub use link::{BackLink, FrontLink, Link};
+pub use pages::RingPages;
 
 /// Why a device is not, or no longer, in operation.
 #[derive(Debug, Error)]
