@@ -14,17 +14,17 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::block::SECTOR_SIZE;
 use pv_guest_kernel::abi::sched::ShutdownReason;
-use pv_guest_kernel::block::{BUFFER_MAX, BlockError, Disk};
+use pv_guest_kernel::block::{BlockError, Disk};
 use pv_guest_kernel::xenbus::{self, frontends};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, power, println};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// Requests in flight at once: as many as the ring holds.
-const DEPTH: usize = 32;
-/// Sectors in a full request.
-const CHUNK: u64 = (BUFFER_MAX / SECTOR_SIZE) as u64;
+/// Requests in flight at once.
+const DEPTH: usize = 16;
+/// Bytes in each: many segments, and few enough requests to keep the disk busy.
+const CHUNK: usize = 128 << 10;
 
 guest_main!(main);
 
@@ -70,8 +70,9 @@ async fn hash_all(pattern: Option<&str>) -> Result<(), Error> {
 /// The disk in pieces of a full request: first sector and bytes of each.
 fn chunks(disk: &Disk) -> impl Iterator<Item = (u64, usize)> {
     let sectors = disk.info().sectors;
-    (0..sectors).step_by(CHUNK as usize).map(move |first| {
-        let count = CHUNK.min(sectors - first);
+    let most = CHUNK.min(disk.info().transfer_max()) / SECTOR_SIZE;
+    (0..sectors).step_by(most).map(move |first| {
+        let count = (most as u64).min(sectors - first);
         (first, count as usize * SECTOR_SIZE)
     })
 }
@@ -97,7 +98,7 @@ async fn hash(disk: &Disk) -> Result<[u8; 32], Error> {
     };
     let mut buffers = core::pin::pin!(stream::iter(chunks(disk)).map(read).buffered(DEPTH));
     let mut hasher = Sha256::new();
-    let mut data = vec![0; BUFFER_MAX];
+    let mut data = vec![0; CHUNK];
     while let Some(buffer) = buffers.try_next().await? {
         buffer.copy_to(&mut data);
         hasher.update(&data[..buffer.length()]);

@@ -3,46 +3,76 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::mem::{offset_of, size_of};
+use core::sync::atomic::Ordering;
 
-use abi::block::{MAX_SEGMENTS, SECTOR_SIZE, Segment};
-use abi::{DomId, Errno, PAGE_SIZE};
+use abi::block::{MAX_SEGMENTS, SECTOR_SIZE, SECTORS_PER_PAGE, SEGMENTS_PER_PAGE, Segment};
+use abi::{DomId, Errno, GrantRef, PAGE_SIZE};
 
 use crate::grant::{Access, Grant};
 use crate::shared::SharedPage;
 
-/// The most bytes that one request can move.
-pub const BUFFER_MAX: usize = MAX_SEGMENTS * PAGE_SIZE;
+/// Pages of the largest buffer.
+const PAGES_MAX: usize = 256;
+const _: () = assert!(PAGES_MAX <= SEGMENTS_PER_PAGE);
+/// Bytes of the largest buffer: a request that large needs a backend that takes indirect ones.
+pub const BUFFER_MAX: usize = PAGES_MAX * PAGE_SIZE;
 
-type FreePages = Rc<RefCell<Vec<Grant>>>;
+/// Granted pages, one after the other.
+#[derive(Debug)]
+struct Run {
+    pages: Vec<Grant>,
+    /// What a request of more than a few pages points to: a page that lists them.
+    list: Option<Grant>,
+}
+
+type FreeRuns = Rc<RefCell<Vec<Run>>>;
 
 /// Granted pages that are in no buffer now.
 #[derive(Debug)]
 pub(super) struct Pool {
     backend: DomId,
-    free: FreePages,
+    free: FreeRuns,
 }
 
 impl Pool {
     pub(super) fn new(backend: DomId) -> Pool {
-        Pool { backend, free: FreePages::default() }
+        Pool { backend, free: FreeRuns::default() }
     }
 
     pub(super) fn buffer(&self, length: usize) -> Result<Buffer, Errno> {
         if length == 0 || length > BUFFER_MAX || !length.is_multiple_of(SECTOR_SIZE) {
             return Err(Errno::EINVAL);
         }
-        let mut buffer = Buffer { pages: Vec::new(), length, pool: self.free.clone() };
-        for _ in 0..length.div_ceil(PAGE_SIZE) {
-            buffer.pages.push(self.page()?);
-        }
+        let run = self.run(length.div_ceil(PAGE_SIZE))?;
+        let buffer = Buffer { run, length, pool: self.free.clone() };
+        buffer.write_list();
         Ok(buffer)
     }
 
-    fn page(&self) -> Result<Grant, Errno> {
-        match self.free.borrow_mut().pop() {
-            Some(page) => Ok(page),
-            None => Grant::new(&SharedPage::allocate()?, self.backend, Access::ReadWrite),
+    /// A run of so many pages, one that was used before if there is one.
+    fn run(&self, count: usize) -> Result<Run, Errno> {
+        let mut free = self.free.borrow_mut();
+        if let Some(index) = free.iter().rposition(|run| run.pages.len() == count) {
+            return Ok(free.swap_remove(index));
         }
+        let run = self.new_run(count);
+        if run.is_err() && !free.is_empty() {
+            // Those of other lengths keep memory and grants from this one.
+            free.clear();
+            return self.new_run(count);
+        }
+        run
+    }
+
+    fn new_run(&self, count: usize) -> Result<Run, Errno> {
+        let grant = |page: &SharedPage| Grant::new(page, self.backend, Access::ReadWrite);
+        let pages = SharedPage::allocate_run(count)?;
+        let list = (count > MAX_SEGMENTS).then(SharedPage::allocate).transpose()?;
+        Ok(Run {
+            pages: pages.iter().map(grant).collect::<Result<_, _>>()?,
+            list: list.as_ref().map(grant).transpose()?,
+        })
     }
 }
 
@@ -50,9 +80,9 @@ impl Pool {
 /// out.
 #[derive(Debug)]
 pub struct Buffer {
-    pages: Vec<Grant>,
+    run: Run,
     length: usize,
-    pool: FreePages,
+    pool: FreeRuns,
 }
 
 impl Buffer {
@@ -63,80 +93,122 @@ impl Buffer {
 
     /// Copies the data out, as far as it fits.
     pub fn copy_to(&self, bytes: &mut [u8]) {
-        for (page, bytes) in self.pages.iter().zip(within(bytes, self.length).chunks_mut(PAGE_SIZE))
-        {
-            page.page().read_bytes(0, bytes);
-        }
+        let length = self.length.min(bytes.len());
+        let parts = bytes[..length].chunks_mut(PAGE_SIZE);
+        self.run.pages.iter().zip(parts).for_each(|(page, bytes)| page.page().read_bytes(0, bytes));
     }
 
     /// Copies data in, as far as it fits.
     pub fn copy_from(&mut self, bytes: &[u8]) {
-        let bytes = bytes.get(..self.length).unwrap_or(bytes);
-        for (page, bytes) in self.pages.iter().zip(bytes.chunks(PAGE_SIZE)) {
-            page.page().write_bytes(0, bytes);
-        }
+        let parts = bytes[..self.length.min(bytes.len())].chunks(PAGE_SIZE);
+        self.run
+            .pages
+            .iter()
+            .zip(parts)
+            .for_each(|(page, bytes)| page.page().write_bytes(0, bytes));
     }
 
-    /// What a request says of it: how many segments, and which.
-    pub(super) fn segments(&self) -> (u8, [Segment; MAX_SEGMENTS]) {
+    /// How many segments a request has for it.
+    pub(super) fn segment_count(&self) -> usize {
+        self.run.pages.len()
+    }
+
+    /// The segments of a request that has them in itself.
+    pub(super) fn segments(&self) -> [Segment; MAX_SEGMENTS] {
         let mut segments = [Segment::default(); MAX_SEGMENTS];
-        let mut sectors = self.length / SECTOR_SIZE;
-        for (segment, page) in segments.iter_mut().zip(&self.pages) {
-            let in_page = sectors.min(PAGE_SIZE / SECTOR_SIZE);
-            sectors -= in_page;
-            // At most eight sectors lie in a page, and at least one in each of a buffer's.
-            let last_sector = (in_page - 1) as u8;
-            *segment = Segment { reference: page.reference(), last_sector, ..Default::default() };
-        }
-        (self.pages.len() as u8, segments)
+        let places = segments.iter_mut().zip(self.list_segments());
+        places.for_each(|(place, segment)| *place = segment);
+        segments
     }
-}
 
-fn within(bytes: &mut [u8], length: usize) -> &mut [u8] {
-    let length = length.min(bytes.len());
-    &mut bytes[..length]
+    /// The page that lists the segments, for one that has not. As long as requests use it nobody
+    /// writes it: the backend reads it when it likes.
+    pub(super) fn list(&self) -> Option<GrantRef> {
+        self.run.list.as_ref().map(Grant::reference)
+    }
+
+    fn list_segments(&self) -> impl Iterator<Item = Segment> {
+        let sectors = self.length / SECTOR_SIZE;
+        let per_page = usize::from(SECTORS_PER_PAGE);
+        self.run.pages.iter().enumerate().map(move |(index, page)| {
+            // At most eight sectors lie in a page, and at least one in each of a buffer's.
+            let last_sector = ((sectors - index * per_page).min(per_page) - 1) as u8;
+            Segment { reference: page.reference(), last_sector, ..Default::default() }
+        })
+    }
+
+    fn write_list(&self) {
+        let Some(list) = &self.run.list else { return };
+        for (index, segment) in self.list_segments().enumerate() {
+            let place = index * size_of::<Segment>();
+            let last_sector = place + offset_of!(Segment, last_sector);
+            list.page().store_u32(place, segment.reference.0, Ordering::Relaxed);
+            list.page().store_u8(last_sector, segment.last_sector, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.pool.borrow_mut().append(&mut self.pages);
+        let run = Run { pages: core::mem::take(&mut self.run.pages), list: self.run.list.take() };
+        self.pool.borrow_mut().push(run);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::FromBytes;
+
     use super::*;
 
     #[test]
     fn segments_cover_the_buffer_and_no_more() {
         let pool = Pool::new(DomId::DOM0);
-        for sectors in 1..=BUFFER_MAX / SECTOR_SIZE {
+        for sectors in (1..100).chain([2047, 2048]) {
             let buffer = pool.buffer(sectors * SECTOR_SIZE).unwrap();
-            let (count, segments) = buffer.segments();
-            let used = &segments[..count.into()];
+            let segments: Vec<Segment> = buffer.list_segments().collect();
+            assert_eq!(segments.len(), buffer.segment_count());
             let covered: usize =
-                used.iter().map(|segment| usize::from(segment.last_sector) + 1).sum();
+                segments.iter().map(|segment| usize::from(segment.last_sector) + 1).sum();
             assert_eq!(covered, sectors);
-            let (last, full) = used.split_last().unwrap();
+            let (last, full) = segments.split_last().unwrap();
             assert!(full.iter().all(|segment| segment.last_sector == 7));
             assert!(last.last_sector < 8);
+            assert_eq!(buffer.list().is_some(), segments.len() > MAX_SEGMENTS);
         }
+    }
+
+    #[test]
+    fn a_list_says_what_the_segments_are() {
+        let pool = Pool::new(DomId::DOM0);
+        // The second is in the first one's run, and shorter.
+        for sectors in [160, 157] {
+            let buffer = pool.buffer(sectors * SECTOR_SIZE).unwrap();
+            let list = buffer.run.list.as_ref().unwrap();
+            for (index, expected) in buffer.list_segments().enumerate() {
+                let mut bytes = [0; 8];
+                list.page().read_bytes(index * 8, &mut bytes);
+                let segment = Segment::read_from_bytes(&bytes).unwrap();
+                assert_eq!(
+                    (segment.reference, segment.first_sector, segment.last_sector),
+                    (expected.reference, 0, expected.last_sector)
+                );
+            }
+        }
+        assert_eq!(pool.free.borrow().len(), 1);
     }
 
     #[test]
     fn grants_are_used_again() {
         let pool = Pool::new(DomId::DOM0);
         let references = |buffer: &Buffer| -> Vec<_> {
-            let (count, segments) = buffer.segments();
-            segments[..count.into()].iter().map(|segment| segment.reference.0).collect()
+            buffer.list_segments().map(|segment| segment.reference.0).collect()
         };
         let (first, second) = (pool.buffer(8192).unwrap(), pool.buffer(4096).unwrap());
-        let mut before = [references(&first), references(&second)].concat();
+        let before = [references(&first), references(&second)];
         drop((first, second));
-        let mut after = references(&pool.buffer(3 * PAGE_SIZE).unwrap());
-        before.sort_unstable();
-        after.sort_unstable();
-        assert_eq!(before, after);
+        let (first, second) = (pool.buffer(5000 / 512 * 512).unwrap(), pool.buffer(512).unwrap());
+        assert_eq!([references(&first), references(&second)], before);
     }
 
     #[test]

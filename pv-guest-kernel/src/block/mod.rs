@@ -5,34 +5,39 @@
 //! again. When the backend dies, requests wait and are sent again once it is back.
 //!
 //! ```text
-//! tasks --> Disk --> Queue (waiting, in flight) --> driver task --> Link (ring, event channel)
+//! tasks --> Disk --> Queue (waiting, in flight) --> Connection (ring, event channel)
+//!   ^                          ^
+//!   +--------- answers --------+--- driver task
 //! ```
 
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::Poll;
 
-use abi::Errno;
-use abi::block::{Operation, Request, Response, SECTOR_SIZE};
+use abi::block::{MAX_SEGMENTS, SECTOR_SIZE};
+use abi::{Errno, PAGE_SIZE};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use thiserror::Error as ErrorMessage;
 
 use crate::executor;
-use crate::xenbus::{Device, Error, FrontLink, run_frontend};
+use crate::xenbus::{Device, Error, run_frontend};
 use crate::xenstore::Client;
 
 mod buffer;
+mod connection;
 mod queue;
 
 pub use buffer::{BUFFER_MAX, Buffer};
 
 use buffer::Pool;
+use connection::Connection;
 use queue::{Queue, Work};
 
-/// A backend's `info` key: the disk must not be written.
-const INFO_READ_ONLY: u32 = 1 << 2;
 /// Block major number of `xvd` disks in Linux, which is how the toolstack numbers them.
 const XVD_MAJOR: u32 = 202;
 
@@ -45,8 +50,23 @@ pub struct Info {
     pub sector_size: u32,
     /// Whether writing is refused.
     pub read_only: bool,
+    /// Whether it is a CD or the like.
+    pub cdrom: bool,
+    /// Whether its medium may be changed.
+    pub removable: bool,
     /// Whether the backend can make data durable on request.
     pub flush: bool,
+    /// Whether it can forget sectors.
+    pub discard: bool,
+    /// Segments in an indirect request; zero if the backend takes none.
+    segments: usize,
+}
+
+impl Info {
+    /// The most bytes that one transfer can move.
+    pub fn transfer_max(&self) -> usize {
+        BUFFER_MAX.min(self.segments.max(MAX_SEGMENTS) * PAGE_SIZE)
+    }
 }
 
 /// Why a transfer failed.
@@ -76,6 +96,8 @@ struct State {
     queue: RefCell<Queue>,
     pool: Pool,
     info: Cell<Option<Info>>,
+    /// While there is a backend.
+    connection: RefCell<Option<Rc<Connection>>>,
     /// Whoever waits for the first connection.
     connected: RefCell<Option<oneshot::Sender<()>>>,
 }
@@ -93,6 +115,7 @@ impl Disk {
             queue: RefCell::default(),
             pool: Pool::new(abi::DomId(backend)),
             info: Cell::new(None),
+            connection: RefCell::default(),
             connected: RefCell::new(Some(connected)),
         });
         let (store, path, driven) = (store.clone(), path.to_string(), state.clone());
@@ -124,16 +147,23 @@ impl Disk {
             sectors: 0,
             sector_size: SECTOR_SIZE as u32,
             read_only: true,
+            cdrom: false,
+            removable: false,
             flush: false,
+            discard: false,
+            segments: 0,
         })
     }
 
     /// A buffer of so many bytes, for transfers with this disk.
     ///
     /// # Errors
-    /// `EINVAL` if that is no whole number of sectors, zero, or beyond [`BUFFER_MAX`]; `ENOMEM`;
-    /// `ENOSPC` if no more pages can be granted.
+    /// `EINVAL` if that is no whole number of sectors, zero, or beyond [`Info::transfer_max`];
+    /// `ENOMEM`; `ENOSPC` if no more pages can be granted.
     pub fn buffer(&self, length: usize) -> Result<Buffer, Errno> {
+        if length > self.info().transfer_max() {
+            return Err(Errno::EINVAL);
+        }
         self.state.pool.buffer(length)
     }
 
@@ -142,9 +172,7 @@ impl Disk {
     /// # Errors
     /// As [`BlockError`] says.
     pub async fn read(&self, sector: u64, buffer: Buffer) -> Result<Buffer, BlockError> {
-        self.transfer(Work { operation: Operation::Read, sector, buffer: Some(buffer) })
-            .await?
-            .ok_or(BlockError::Failed)
+        self.perform(Work::Read(sector, buffer)).await?.ok_or(BlockError::Failed)
     }
 
     /// Writes the buffer to the disk, beginning at a sector of 512 bytes.
@@ -152,9 +180,15 @@ impl Disk {
     /// # Errors
     /// As [`BlockError`] says.
     pub async fn write(&self, sector: u64, buffer: Buffer) -> Result<Buffer, BlockError> {
-        self.transfer(Work { operation: Operation::Write, sector, buffer: Some(buffer) })
-            .await?
-            .ok_or(BlockError::Failed)
+        self.perform(Work::Write(sector, buffer)).await?.ok_or(BlockError::Failed)
+    }
+
+    /// Tells the disk that nobody needs what these sectors of 512 bytes hold.
+    ///
+    /// # Errors
+    /// As [`BlockError`] says.
+    pub async fn discard(&self, sector: u64, sectors: u64) -> Result<(), BlockError> {
+        self.perform(Work::Discard { sector, sectors }).await.map(drop)
     }
 
     /// Makes all writes that have completed durable.
@@ -162,13 +196,14 @@ impl Disk {
     /// # Errors
     /// As [`BlockError`] says.
     pub async fn flush(&self) -> Result<(), BlockError> {
-        self.transfer(Work { operation: Operation::Flush, sector: 0, buffer: None }).await.map(drop)
+        self.perform(Work::Flush).await.map(drop)
     }
 
     /// The buffer belongs to the request until the backend has answered, whether or not somebody
     /// still waits for that.
-    async fn transfer(&self, work: Work) -> Result<Option<Buffer>, BlockError> {
+    async fn perform(&self, work: Work) -> Result<Option<Buffer>, BlockError> {
         let answer = self.state.queue.borrow_mut().submit(work);
+        self.state.send();
         answer.await.unwrap_or(Err(BlockError::Removed))
     }
 }
@@ -182,46 +217,49 @@ impl Drop for Disk {
 impl State {
     /// The driver: from connection to disconnection.
     async fn drive(&self, device: &Device) -> Result<(), Error> {
-        let details = [("protocol", abi::block::PROTOCOL)];
-        let link = FrontLink::<Request, Response>::connect(device, &details).await?;
-        self.info.set(Some(read_info(device).await?));
+        let (connection, info) = Connection::open(device).await?;
+        let connection = Rc::new(connection);
+        self.info.set(Some(info));
         self.queue.borrow_mut().send_again();
+        *self.connection.borrow_mut() = Some(connection.clone());
         if let Some(connected) = self.connected.take() {
             // Whoever wanted to connect may have given up.
             let _ = connected.send(());
         }
+        let result = self.serve(device, &connection).await;
+        *self.connection.borrow_mut() = None;
+        result
+    }
+
+    /// Takes answers, and sends what waits for room, until the backend goes or all is done.
+    async fn serve(&self, device: &Device, connection: &Connection) -> Result<(), Error> {
+        let mut ended = pin!(device.ended());
         loop {
-            while let Some(response) = link.try_receive()? {
-                self.queue.borrow_mut().complete(&response)?;
-            }
-            while link.free() > 0
-                && let Some(request) = self.queue.borrow_mut().next_request()
-            {
-                link.push(&request)?;
-            }
-            link.flush();
-            if self.queue.borrow().is_finished() {
-                return Ok(());
-            }
-            let room = link.free() > 0;
-            let more = core::future::poll_fn(|context| {
-                self.queue.borrow_mut().poll_waiting(room, context)
+            self.send();
+            connection.receive(&mut self.queue.borrow_mut())?;
+            self.send();
+            let mut signal = pin!(connection.channel.wait());
+            let finished = poll_fn(|context| {
+                if let Poll::Ready(()) = signal.as_mut().poll(context) {
+                    return Poll::Ready(Ok(false));
+                }
+                if let Poll::Ready(()) = self.queue.borrow_mut().poll_finished(context) {
+                    return Poll::Ready(Ok(true));
+                }
+                ended.as_mut().poll(context).map(Err)
             });
-            if let Either::Left((result, _)) = select(core::pin::pin!(link.wait()), more).await {
-                result?;
+            if finished.await? {
+                return Ok(());
             }
         }
     }
-}
 
-async fn read_info(device: &Device) -> Result<Info, Error> {
-    Ok(Info {
-        sectors: device.read_peer("sectors").await?,
-        sector_size: device.read_peer("sector-size").await?,
-        read_only: device.read_peer::<u32>("info").await? & INFO_READ_ONLY != 0,
-        // A key that a backend need not write.
-        flush: device.read_peer::<u32>("feature-flush-cache").await.unwrap_or(0) != 0,
-    })
+    /// Puts on the ring what waits and finds room there. Without a backend it waits on.
+    fn send(&self) {
+        if let Some(connection) = &*self.connection.borrow() {
+            connection.send(&mut self.queue.borrow_mut());
+        }
+    }
 }
 
 async fn key<T: core::str::FromStr>(store: &Client, path: &str, key: &str) -> Result<T, Error> {
