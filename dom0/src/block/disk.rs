@@ -5,17 +5,21 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::cell::RefCell;
 use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 
+use abi::PAGE_SIZE;
+use abi::block::SECTOR_SIZE;
 use futures_channel::oneshot;
+use pv_guest_kernel::shared::SharedPage;
 use thiserror::Error;
 
 use super::queue::{Operation, Queue, SIZE, Status};
-use crate::virtio::Span;
+use crate::virtio::{Span, bus_address};
 
 #[cfg(test)]
 mod tests;
@@ -29,6 +33,8 @@ pub(super) enum IoError {
     Unsupported,
     #[error("the device is broken")]
     Broken,
+    #[error("there is no room for what differs from the base")]
+    Full,
 }
 
 /// What is known of a disk.
@@ -42,6 +48,17 @@ pub struct Info {
     pub read_only: bool,
     /// Whether it has a cache that can be flushed.
     pub flush: bool,
+    /// Whether it can forget sectors, and how.
+    pub discard: Option<Discard>,
+}
+
+/// How a disk forgets sectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Discard {
+    /// In units of so many.
+    pub unit: u32,
+    /// So many at once.
+    pub most: u32,
 }
 
 /// A disk. Shared by those that use it, within this thread.
@@ -82,8 +99,8 @@ impl Disk {
     }
 
     /// Moves data between the disk, from `sector` on, and `spans`, which lie in `memory`. What is
-    /// to be moved must have been checked: at most [`abi::block::MAX_SEGMENTS`] spans of whole
-    /// sectors, all on the disk.
+    /// to be moved must have been checked: at most [`MAX_SPANS`](super::queue::MAX_SPANS) spans of
+    /// whole sectors, all on the disk.
     pub(super) async fn transfer(
         &self,
         operation: Operation,
@@ -96,6 +113,20 @@ impl Disk {
             self.state.borrow_mut().poll_start(context, operation, sector, spans, &mut memory)
         });
         start.await?.await.unwrap_or(Err(IoError::Broken))
+    }
+
+    /// Reads so many sectors, for dom0 itself.
+    pub(super) async fn read(&self, sector: u64, count: usize) -> Result<Vec<u8>, IoError> {
+        let bytes = count * SECTOR_SIZE;
+        let pages = SharedPage::allocate_run(bytes.div_ceil(PAGE_SIZE).max(1));
+        let pages = pages.map_err(|_| IoError::Failed)?;
+        let address = pages.first().map_or(0, bus_address);
+        let span = Span { address, length: u32::try_from(bytes).map_err(|_| IoError::Failed)? };
+        self.transfer(Operation::Read, sector, &[span], pages.clone()).await?;
+        let mut data = vec![0; bytes];
+        let parts = data.chunks_mut(PAGE_SIZE).zip(&pages);
+        parts.for_each(|(bytes, page)| page.read_bytes(0, bytes));
+        Ok(data)
     }
 
     /// Shows the device new requests, all that were made in one go at once. Never returns.

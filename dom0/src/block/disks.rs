@@ -1,4 +1,4 @@
-//! The machine's disks, and who uses them.
+//! The machine's disks, and who uses which sectors of them.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -6,13 +6,18 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::ops::Range;
 
 use abi::DomId;
+use abi::block::SECTOR_SIZE;
 use pv_guest_kernel::Environment;
 use pv_guest_kernel::vcpu_local;
 use thiserror::Error;
 
 use super::disk::{Disk, Info};
+use super::extent::Extent;
+use super::partition::{self, PartitionError};
+use super::target::Part;
 use super::virtio;
 
 vcpu_local! {
@@ -28,13 +33,63 @@ pub(super) enum Mode {
 
 /// Why a disk cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(super) enum ClaimError {
+pub enum ClaimError {
+    /// There is no such disk.
     #[error("there is no disk {wanted}; the machine has {present}")]
-    Absent { wanted: String, present: String },
+    Absent {
+        /// Its name.
+        wanted: String,
+        /// Those that there are.
+        present: String,
+    },
+    /// The partition cannot be used.
+    #[error("{disk}: {error}")]
+    Partition {
+        /// On which disk.
+        disk: String,
+        /// Why not.
+        error: PartitionError,
+    },
+    /// An extent that is not on the disk.
+    #[error("{disk} has {bytes} bytes: {extent} is not on it")]
+    BeyondEnd {
+        /// The disk.
+        disk: String,
+        /// Its size.
+        bytes: u64,
+        /// What was asked for.
+        extent: String,
+    },
+    /// Somebody else uses these sectors.
     #[error("{disk} is in use by {user}, and one of the two wants to write")]
-    InUse { disk: String, user: DomId },
+    InUse {
+        /// The disk.
+        disk: String,
+        /// Who has it.
+        user: DomId,
+    },
+    /// The disk cannot be written.
     #[error("{0} is read-only")]
     ReadOnly(String),
+}
+
+/// Sectors of a real disk that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The disk's name.
+    pub disk: String,
+    /// Which of its sectors.
+    pub sectors: Range<u64>,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+}
+
+impl Place {
+    /// Whether the two have sectors in common.
+    pub fn overlaps(&self, other: &Place) -> bool {
+        let (one, two) = (&self.sectors, &other.sectors);
+        self.disk == other.disk && one.start < two.end && two.start < one.end
+    }
 }
 
 /// Finds the virtio disks and brings them up: `disk0` is the one at the lowest address. To be
@@ -59,26 +114,60 @@ pub fn list() -> Vec<Info> {
     with(|disks| disks.0.values().map(|entry| entry.disk.info.clone()).collect())
 }
 
+/// The sectors of a part of a disk. A partition's are read from the disk.
+///
+/// # Errors
+/// There is no such disk, or no such part of it.
+pub async fn find(name: &str, part: Part) -> Result<Place, ClaimError> {
+    let disk = with(|disks| disks.get(name).map(|entry| entry.disk.clone()))?;
+    let info = &disk.info;
+    let all = info.bytes / SECTOR_SIZE as u64;
+    let sectors = match part {
+        Part::Whole => 0..all,
+        Part::Extent { offset, bytes } => {
+            let (first, count) = (offset / SECTOR_SIZE as u64, bytes / SECTOR_SIZE as u64);
+            match first.checked_add(count) {
+                Some(end) if end <= all => first..end,
+                _ => {
+                    let (disk, bytes) = (name.to_string(), info.bytes);
+                    return Err(ClaimError::BeyondEnd { disk, bytes, extent: part_name(part) });
+                }
+            }
+        }
+        Part::Partition(number) => {
+            let read = async |first, count| disk.read(first, count).await.ok();
+            let found = partition::find(number, all, read).await;
+            found.map_err(|error| ClaimError::Partition { disk: name.to_string(), error })?
+        }
+    };
+    Ok(Place { disk: name.to_string(), sectors, read_only: info.read_only })
+}
+
 fn with<R>(access: impl FnOnce(&mut Disks) -> R) -> R {
     DISKS.with(|disks| access(&mut disks.borrow_mut()))
 }
 
-/// A domain's right to use a disk; given back on drop.
+/// A domain's right to use sectors of a disk; given back on drop.
+#[derive(Debug)]
 pub(super) struct Claim {
-    pub(super) disk: Rc<Disk>,
+    disk: String,
     number: u64,
 }
 
 impl Claim {
-    /// Takes a disk into use. Whoever writes to it is its only user.
-    pub(super) fn new(name: &str, user: DomId, mode: Mode) -> Result<Claim, ClaimError> {
-        with(|disks| disks.claim(name, user, mode))
+    /// Takes sectors into use. Whoever writes to them is their only user.
+    pub(super) fn new(
+        place: &Place,
+        user: DomId,
+        mode: Mode,
+    ) -> Result<(Claim, Extent), ClaimError> {
+        with(|disks| disks.claim(place, user, mode))
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        with(|disks| disks.release(&self.disk.info.name, self.number));
+        with(|disks| disks.release(&self.disk, self.number));
     }
 }
 
@@ -88,8 +177,14 @@ struct Disks(BTreeMap<String, Entry>);
 struct Entry {
     disk: Rc<Disk>,
     /// By the number of the claim.
-    users: BTreeMap<u64, (DomId, Mode)>,
+    users: BTreeMap<u64, User>,
     last_claim: u64,
+}
+
+struct User {
+    domain: DomId,
+    place: Place,
+    mode: Mode,
 }
 
 impl Disks {
@@ -98,20 +193,35 @@ impl Disks {
         self.0.insert(disk.info.name.clone(), entry);
     }
 
-    fn claim(&mut self, name: &str, user: DomId, mode: Mode) -> Result<Claim, ClaimError> {
-        let Some(entry) = self.0.get_mut(name) else {
-            return Err(ClaimError::Absent { wanted: name.to_string(), present: self.names() });
-        };
+    fn get(&mut self, name: &str) -> Result<&mut Entry, ClaimError> {
+        let present = self.names();
+        let absent = || ClaimError::Absent { wanted: name.to_string(), present };
+        self.0.get_mut(name).ok_or_else(absent)
+    }
+
+    fn claim(
+        &mut self,
+        place: &Place,
+        domain: DomId,
+        mode: Mode,
+    ) -> Result<(Claim, Extent), ClaimError> {
+        let entry = self.get(&place.disk)?;
         if mode == Mode::ReadWrite && entry.disk.info.read_only {
-            return Err(ClaimError::ReadOnly(name.to_string()));
+            return Err(ClaimError::ReadOnly(place.disk.clone()));
         }
-        let both_read = |other: Mode| mode == Mode::ReadOnly && other == Mode::ReadOnly;
-        if let Some(&(user, _)) = entry.users.values().find(|&&(_, other)| !both_read(other)) {
-            return Err(ClaimError::InUse { disk: name.to_string(), user });
+        let conflicts = |other: &&User| {
+            let written = mode == Mode::ReadWrite || other.mode == Mode::ReadWrite;
+            written && other.place.overlaps(place)
+        };
+        if let Some(other) = entry.users.values().find(conflicts) {
+            return Err(ClaimError::InUse { disk: place.disk.clone(), user: other.domain });
         }
         entry.last_claim += 1;
-        entry.users.insert(entry.last_claim, (user, mode));
-        Ok(Claim { disk: entry.disk.clone(), number: entry.last_claim })
+        let number = entry.last_claim;
+        entry.users.insert(number, User { domain, place: place.clone(), mode });
+        let Range { start, end } = place.sectors;
+        let extent = Extent { disk: entry.disk.clone(), first: start, sectors: end - start };
+        Ok((Claim { disk: place.disk.clone(), number }, extent))
     }
 
     fn release(&mut self, name: &str, number: u64) {
@@ -128,24 +238,43 @@ impl Disks {
     }
 }
 
+fn part_name(part: Part) -> String {
+    match part {
+        Part::Whole => "all of it".to_string(),
+        Part::Partition(number) => format!("partition {number}"),
+        Part::Extent { offset, bytes } => format!("{offset}+{bytes}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::boxed::Box;
+
+    use pv_guest_kernel::executor;
 
     use super::super::queue::Queue;
     use super::*;
 
     /// Adds a disk that no device stands behind.
     fn add(name: &str, read_only: bool) {
-        let info = Info { name: name.to_string(), bytes: 4096, read_only, flush: true };
+        let info =
+            Info { name: name.to_string(), bytes: 4096, read_only, flush: true, discard: None };
         let disk = Disk::new(info, Queue::new().unwrap(), Box::new(|| {}));
         with(|disks| disks.add(Rc::new(disk)));
+    }
+
+    fn place(disk: &str, sectors: Range<u64>) -> Place {
+        Place { disk: disk.into(), sectors, read_only: false }
+    }
+
+    fn claim(sectors: Range<u64>, user: u16, mode: Mode) -> Result<(Claim, Extent), ClaimError> {
+        Claim::new(&place("disk0", sectors), DomId(user), mode)
     }
 
     #[test]
     fn a_writer_is_alone_and_readers_are_not() {
         add("disk0", false);
-        let claim = |user, mode| Claim::new("disk0", DomId(user), mode);
+        let claim = |user, mode| claim(0..8, user, mode);
         let writer = claim(1, Mode::ReadWrite).ok();
         assert!(writer.is_some());
         let in_use = ClaimError::InUse { disk: "disk0".into(), user: DomId(1) };
@@ -162,14 +291,38 @@ mod tests {
     }
 
     #[test]
+    fn writers_of_different_sectors_do_not_meet() {
+        add("disk0", false);
+        let (_first, extent) = claim(0..4, 1, Mode::ReadWrite).unwrap();
+        assert_eq!((extent.first, extent.sectors), (0, 4));
+        let (_second, extent) = claim(4..8, 2, Mode::ReadWrite).unwrap();
+        assert_eq!((extent.first, extent.sectors), (4, 4));
+        assert!(claim(3..5, 3, Mode::ReadOnly).is_err());
+    }
+
+    #[test]
+    fn parts_are_found_and_what_is_not_there_is_named() {
+        executor::run(async {
+            add("disk0", false);
+            assert_eq!(find("disk0", Part::Whole).await, Ok(place("disk0", 0..8)));
+            let part = Part::Extent { offset: 512, bytes: 1024 };
+            assert_eq!(find("disk0", part).await, Ok(place("disk0", 1..3)));
+            for (offset, bytes) in [(0, 4608), (4096, 512), (u64::MAX - 511, 512)] {
+                let error = find("disk0", Part::Extent { offset, bytes }).await.unwrap_err();
+                assert!(error.to_string().contains("disk0 has 4096 bytes"), "{error}");
+            }
+        });
+    }
+
+    #[test]
     fn a_disk_that_is_not_there_or_not_writable_is_named() {
-        let absent = Claim::new("disk7", DomId(1), Mode::ReadOnly).err().unwrap();
+        let absent = Claim::new(&place("disk7", 0..8), DomId(1), Mode::ReadOnly).err().unwrap();
         assert_eq!(absent.to_string(), "there is no disk disk7; the machine has none");
         add("disk0", true);
         add("disk1", false);
-        let absent = Claim::new("disk7", DomId(1), Mode::ReadOnly).err().unwrap();
+        let absent = Claim::new(&place("disk7", 0..8), DomId(1), Mode::ReadOnly).err().unwrap();
         assert_eq!(absent.to_string(), "there is no disk disk7; the machine has disk0, disk1");
-        let read_only = Claim::new("disk0", DomId(1), Mode::ReadWrite).err();
+        let read_only = claim(0..8, 1, Mode::ReadWrite).err();
         assert_eq!(read_only, Some(ClaimError::ReadOnly("disk0".into())));
         assert_eq!(list().len(), 2);
     }

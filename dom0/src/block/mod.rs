@@ -1,22 +1,34 @@
 //! The real disks, and the far end of the guests' virtual ones.
 //!
 //! * [`disks`]: which disks the machine has, and who uses them
-//! * `backend`: serves one guest's disk; `request` checks what the guest asks
-//! * `disk`: transfers in flight on one disk; `queue` is its queue to the device, `virtio`
+//! * `vbd`: the life of one guest's disk; `server` answers the requests on its rings, `request`
+//!   checks them, `memory` maps what they name
+//! * `volume`: what a guest's disk is made of: an `extent` of a real disk (perhaps a `partition`), or
+//!   an `overlay` that keeps what differs from one; [`target`] is what a domain file says of it
+//! * `disk`: transfers in flight on one real disk; `queue` is its queue to the device, `virtio`
 //!   brings the device up
 //!
 //! ```text
-//! guest's ring --> backend --> request (checked) --> grant mapping --> disk --> queue
-//!                     ^                                                            |
-//!                     +------- response <--- mapping ends <--- interrupt <---------+
+//! guest's ring --> server --> request (checked) --> memory (mapped) --> volume --> disk --> queue
+//!                     ^                                                                       |
+//!                     +------- response <--- mapping ends <--- interrupt <--------------------+
 //! ```
 
-mod backend;
 mod disk;
 pub mod disks;
+mod extent;
+mod memory;
+mod overlay;
+mod partition;
 mod queue;
 mod request;
+mod server;
+mod table;
+pub mod target;
+mod vbd;
 mod virtio;
+mod volume;
 
-pub(crate) use backend::serve;
 pub use disk::Info;
+pub(crate) use vbd::serve;
+pub use volume::forget;

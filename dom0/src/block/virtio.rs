@@ -12,7 +12,7 @@ use pv_guest_kernel::interrupt::{Line, Trigger};
 use virtio_drivers::transport::mmio::MmioTransport;
 use virtio_drivers::transport::{DeviceType, Transport};
 
-use super::disk::{Disk, Info};
+use super::disk::{Discard, Disk, Info};
 use super::queue::Queue;
 use crate::virtio::{self, DeviceError};
 
@@ -22,6 +22,9 @@ const QUEUE: u16 = 0;
 const SECTOR: u64 = 512;
 /// Where the configuration space says how large the disk is, in two words.
 const CAPACITY: usize = 0;
+/// Where it says how many sectors can be discarded at once, and in units of how many.
+const MAX_DISCARD_SECTORS: usize = 36;
+const DISCARD_ALIGNMENT: usize = 44;
 
 bitflags! {
     /// Features that this driver uses. Not EVENT_IDX: the queue does without.
@@ -31,6 +34,8 @@ bitflags! {
         const READ_ONLY = 1 << 5;
         /// Its cache can be flushed.
         const FLUSH = 1 << 9;
+        /// It can forget sectors.
+        const DISCARD = 1 << 13;
         /// Descriptors may lie in tables of their own.
         const INDIRECT = 1 << 28;
         /// The device is not a legacy one.
@@ -49,6 +54,10 @@ pub(super) fn start(device: &MmioDevice, name: &str) -> Result<Option<Rc<Disk>>,
         bytes: capacity(&transport).map_err(DeviceError::Configuration)?.saturating_mul(SECTOR),
         read_only: features.contains(Features::READ_ONLY),
         flush: features.contains(Features::FLUSH),
+        discard: match features.contains(Features::DISCARD) {
+            true => Some(discard(&transport).map_err(DeviceError::Configuration)?),
+            false => None,
+        },
     };
     let queue = Queue::new()?;
     virtio::set_up_queue(&mut transport, QUEUE, queue.virtqueue())?;
@@ -72,6 +81,14 @@ fn capacity(transport: &impl Transport) -> Result<u64, virtio_drivers::Error> {
         let low: u32 = transport.read_config_space(CAPACITY)?;
         let high: u32 = transport.read_config_space(CAPACITY + size_of::<u32>())?;
         Ok(u64::from(high) << 32 | u64::from(low))
+    })
+}
+
+fn discard(transport: &impl Transport) -> Result<Discard, virtio_drivers::Error> {
+    transport.read_consistent(|| {
+        let most: u32 = transport.read_config_space(MAX_DISCARD_SECTORS)?;
+        let unit: u32 = transport.read_config_space(DISCARD_ALIGNMENT)?;
+        Ok(Discard { most: most.max(1), unit: unit.max(1) })
     })
 }
 

@@ -200,7 +200,7 @@ impl Pair {
 impl Buffers {
     fn new(index: u16) -> Result<Buffers, OutOfMemory> {
         let pages = (0..BUFFERS).map(|_| SharedPage::allocate()).collect::<Result<_, _>>()?;
-        Ok(Buffers { queue: Virtqueue::new(BUFFERS)?, pages, index })
+        Ok(Buffers { queue: Virtqueue::new(BUFFERS, 1)?, pages, index })
     }
 
     /// Gives the device empty buffers.

@@ -44,7 +44,7 @@ pub(super) fn start(device: &MmioDevice) -> Result<bool, DeviceError> {
         return Ok(false);
     };
     virtio::negotiate(&mut transport, Features::VERSION_1)?;
-    let (queue, buffer) = (Virtqueue::new(SIZE)?, SharedPage::allocate()?);
+    let (queue, buffer) = (Virtqueue::new(SIZE, 1)?, SharedPage::allocate()?);
     virtio::set_up_queue(&mut transport, QUEUE, &queue)?;
     transport.finish_init();
     // QEMU's device tree says "edge" of all its virtio transports.

@@ -28,6 +28,8 @@ const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
 /// Frames in flight in either direction.
 const SIZE: u16 = 256;
+/// Parts of a frame at most.
+const PARTS: u16 = 32;
 /// Bytes before each frame, all zero: nothing is to be done with it.
 const HEADER: usize = 12;
 
@@ -154,8 +156,8 @@ impl Queues {
     fn new() -> Result<Queues, DeviceError> {
         let empty = || core::iter::repeat_with(|| None).take(SIZE.into());
         Ok(Queues {
-            receive: Virtqueue::new(SIZE)?,
-            transmit: Virtqueue::new(SIZE)?,
+            receive: Virtqueue::new(SIZE, PARTS)?,
+            transmit: Virtqueue::new(SIZE, PARTS)?,
             receiving: empty().collect(),
             sending: vec![None; SIZE.into()],
             waiting: VecDeque::new(),

@@ -142,6 +142,11 @@ impl DomainConfig {
         arguments
     }
 
+    /// Whether any part of this real disk is one of its disks.
+    pub fn uses_disk(&self, name: &str) -> bool {
+        self.disk.iter().flat_map(DiskSpec::uses).any(|(disk, ..)| disk == name)
+    }
+
     /// Most vCPUs that the domain may have online.
     pub fn max_vcpus(&self) -> u32 {
         self.maxvcpus.unwrap_or(self.vcpus)

@@ -1,6 +1,10 @@
 //! From a domain file to a domain that runs.
 
-use alloc::{collections::BTreeSet, string::ToString};
+use alloc::{
+    collections::BTreeSet,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 use abi::{DomId, Errno};
 use pv_guest_kernel::hypercall;
@@ -15,7 +19,10 @@ use super::{
     plan::Plan,
     scheduling,
 };
-use crate::block;
+use crate::block::{
+    self,
+    disks::{ClaimError, Place},
+};
 
 impl Toolstack {
     /// Makes the domain that a domain file describes, with keys replaced, and lets it run.
@@ -37,7 +44,7 @@ impl Toolstack {
     pub(super) async fn create_from(&self, config: DomainConfig) -> Result<DomId, Error> {
         let plan = Plan::new(&config, self.ramdisk())?;
         self.check_name(&config.name)?;
-        self.check_disks(&config)?;
+        self.check_disks(&config).await?;
         self.check_addresses(&config).await?;
         let free_frames = free_frames()?;
         let out_of_memory = Error::OutOfMemory { needed: config.memory, free_frames };
@@ -102,32 +109,54 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Every disk exists, and those that anybody may write have one user.
-    fn check_disks(&self, config: &DomainConfig) -> Result<(), Error> {
-        let known = block::disks::list();
-        let domains = self.0.domains.borrow();
-        for (index, disk) in config.disk.iter().enumerate() {
-            let target = disk.target.clone();
-            let Some(info) = known.iter().find(|known| known.name == target) else {
-                let known = known.iter().map(|known| known.name.clone()).collect();
-                return Err(Error::UnknownDisk { name: target, known });
-            };
-            if info.read_only && disk.access == Access::ReadWrite {
-                return Err(Error::DiskReadOnly { disk: target });
+    /// Every disk exists, and sectors that anybody may write have one user.
+    async fn check_disks(&self, config: &DomainConfig) -> Result<(), Error> {
+        let mut taken = Vec::new();
+        for (name, disks) in self.other_disks() {
+            for (place, access) in places(&disks).await.unwrap_or_default() {
+                taken.push((name.clone(), place, access));
             }
-            let own = (config.name.as_str(), config.disk.get(..index).unwrap_or_default());
-            let others = domains
-                .values()
-                .map(|domain| (domain.config.name.as_str(), domain.config.disk.as_slice()));
-            let in_use = |(_, disks): &(&str, &[DiskSpec])| {
-                disks.iter().any(|other| other.conflicts_with(disk))
-            };
-            if let Some((user, _)) = others.chain([own]).find(in_use) {
-                return Err(Error::DiskInUse { disk: target, user: user.to_string() });
+        }
+        for (place, access) in places(&config.disk).await? {
+            if place.read_only && access == Access::ReadWrite {
+                return Err(Error::DiskReadOnly { disk: place.disk });
             }
+            let in_use = |(_, other, theirs): &&(String, Place, Access)| {
+                let written = access == Access::ReadWrite || *theirs == Access::ReadWrite;
+                written && other.overlaps(&place)
+            };
+            if let Some((user, ..)) = taken.iter().find(in_use) {
+                return Err(Error::DiskInUse { disk: place.disk, user: user.clone() });
+            }
+            taken.push((config.name.clone(), place, access));
         }
         Ok(())
     }
+
+    /// What the domains have that there are.
+    fn other_disks(&self) -> Vec<(String, Vec<DiskSpec>)> {
+        let domains = self.0.domains.borrow();
+        domains
+            .values()
+            .map(|domain| (domain.config.name.clone(), domain.config.disk.clone()))
+            .collect()
+    }
+}
+
+/// The sectors of real disks that these use.
+async fn places(disks: &[DiskSpec]) -> Result<Vec<(Place, Access)>, Error> {
+    let mut places = Vec::new();
+    for (name, part, access) in disks.iter().flat_map(DiskSpec::uses) {
+        let place = block::disks::find(name, part).await.map_err(|error| match error {
+            ClaimError::Absent { .. } => {
+                let known = block::disks::list().into_iter().map(|disk| disk.name).collect();
+                Error::UnknownDisk { name: name.to_string(), known }
+            }
+            other => Error::DiskPart(other),
+        })?;
+        places.push((place, access));
+    }
+    Ok(places)
 }
 
 fn free_frames() -> Result<u64, Error> {

@@ -8,7 +8,7 @@ use embassy_futures::select::select;
 use pv_guest_kernel::{time, xenstore::Client};
 
 use super::store_entries::{Ends, backends_path};
-use crate::backends;
+use crate::{backends, block};
 
 /// How long a backend may take to let go of a domain's memory. Its disk requests in flight end
 /// first.
@@ -33,6 +33,7 @@ pub async fn detach_all(store: &Client, domain: DomId) {
     }
     for device in closing {
         select(backend_closed(store, &device), give_up(&device)).await;
+        block::forget(&device.backend);
     }
 }
 
@@ -44,6 +45,7 @@ pub async fn detach(store: &Client, device: &Ends) -> Result<(), Errno> {
     store.read(&format!("{}/state", device.backend)).await?;
     store.write(&format!("{}/online", device.backend), "0").await?;
     select(backend_closed(store, device), give_up(device)).await;
+    block::forget(&device.backend);
     store.remove(&device.frontend).await?;
     store.remove(&device.backend).await
 }

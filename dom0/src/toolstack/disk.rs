@@ -1,12 +1,15 @@
 //! Disk strings: `target=disk0, vdev=xvda, access=rw`, as in xl's `disk` key.
 //!
 //! The positional form is understood too: `disk0,xvda,w`, and with xl's format in between,
-//! `disk0,raw,xvda,w`.
+//! `disk0,raw,xvda,w`. A target is what [`Target`] says. `overlay=` names another: what the guest
+//! writes goes there, and the first is only read.
 
 use alloc::string::{String, ToString};
 use core::fmt;
 
 use thiserror::Error;
+
+use crate::block::target::{NotATarget, Part, Target};
 
 /// What a guest may do with a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +71,16 @@ impl fmt::Display for VirtualDevice {
 /// One disk of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskSpec {
-    /// Which of the machine's disks: `disk0`, ...
-    pub target: String,
+    /// Where its content is.
+    pub target: Target,
+    /// Where what the guest writes goes, if not there.
+    pub overlay: Option<Target>,
     /// How the guest sees it.
     pub vdev: VirtualDevice,
     /// What the guest may do.
     pub access: Access,
+    /// Whether the guest shall take it for a CD.
+    pub cdrom: bool,
 }
 
 impl DiskSpec {
@@ -89,17 +96,37 @@ impl DiskSpec {
                 None => fields.set_next(part)?,
             }
         }
-        Ok(DiskSpec {
-            target: fields.target.ok_or(DiskError::Missing("target"))?.to_string(),
+        let cdrom = match fields.devtype {
+            None | Some("disk") => false,
+            Some("cdrom") => true,
+            Some(other) => return Err(DiskError::DeviceType(other.to_string())),
+        };
+        let default = if cdrom { Access::ReadOnly } else { Access::ReadWrite };
+        let spec = DiskSpec {
+            target: fields.target.ok_or(DiskError::Missing("target"))?.parse()?,
+            overlay: fields.overlay.map(str::parse).transpose()?,
             vdev: VirtualDevice::parse(fields.vdev.ok_or(DiskError::Missing("vdev"))?)?,
-            access: fields.access.map_or(Ok(Access::ReadWrite), Access::parse)?,
-        })
+            access: fields.access.map_or(Ok(default), Access::parse)?,
+            cdrom,
+        };
+        if cdrom && spec.access == Access::ReadWrite {
+            return Err(DiskError::WritableCd);
+        }
+        match (&spec.target, &spec.overlay) {
+            (Target::Ram { .. }, Some(_)) => Err(DiskError::NoBase),
+            _ => Ok(spec),
+        }
     }
 
-    /// Whether the two want the same disk and at least one wants to write it.
-    pub fn conflicts_with(&self, other: &DiskSpec) -> bool {
-        let written = [self, other].iter().any(|disk| disk.access == Access::ReadWrite);
-        self.target == other.target && written
+    /// The parts of real disks that it uses, and how.
+    pub fn uses(&self) -> impl Iterator<Item = (&str, Part, Access)> {
+        let access = if self.overlay.is_some() { Access::ReadOnly } else { self.access };
+        let overlay = self.overlay.iter().map(|overlay| (overlay, Access::ReadWrite));
+        let both = [(&self.target, access)].into_iter().chain(overlay);
+        both.filter_map(|(target, access)| match target {
+            Target::Disk { disk, part } => Some((disk.as_str(), *part, access)),
+            Target::Ram { .. } => None,
+        })
     }
 }
 
@@ -110,6 +137,8 @@ struct Fields<'a> {
     vdev: Option<&'a str>,
     access: Option<&'a str>,
     format: Option<&'a str>,
+    overlay: Option<&'a str>,
+    devtype: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -118,6 +147,8 @@ impl<'a> Fields<'a> {
             "target" => &mut self.target,
             "vdev" => &mut self.vdev,
             "access" => &mut self.access,
+            "overlay" => &mut self.overlay,
+            "devtype" => &mut self.devtype,
             "format" if value == "raw" => &mut self.format,
             "format" => return Err(DiskError::Format(value.to_string())),
             _ => return Err(DiskError::UnknownKey(key.to_string())),
@@ -132,6 +163,10 @@ impl<'a> Fields<'a> {
     }
 
     fn set_next(&mut self, value: &'a str) -> Result<(), DiskError> {
+        // xl's word for a CD, which has no place of its own.
+        if value == "cdrom" && self.target.is_some() {
+            return self.set("devtype", value);
+        }
         let key = if self.target.is_none() {
             "target"
         } else if value == "raw" && self.format.is_none() && self.vdev.is_none() {
@@ -163,11 +198,23 @@ pub enum DiskError {
     #[error("`{0}` is one part too many; the parts are target, vdev, access")]
     TooMany(String),
     /// Not a key of disk strings.
-    #[error("unknown key `{0}`; the keys are target, vdev, access and format")]
+    #[error("unknown key `{0}`; the keys are target, vdev, access, format, overlay and devtype")]
     UnknownKey(String),
     /// Only raw disks exist.
     #[error("format `{0}` is not supported; the only format is raw")]
     Format(String),
+    /// Not a place of sectors.
+    #[error(transparent)]
+    Target(#[from] NotATarget),
+    /// Neither a disk nor a CD.
+    #[error("devtype `{0}` is not known; write disk or cdrom")]
+    DeviceType(String),
+    /// Guests do not burn CDs.
+    #[error("a cdrom cannot be written; leave out access")]
+    WritableCd,
+    /// Memory has no content of which something could differ.
+    #[error("a disk in memory has no base; leave out overlay")]
+    NoBase,
     /// Not a way of access.
     #[error("access `{0}` is not known; write r or rw")]
     Access(String),
@@ -188,7 +235,7 @@ mod tests {
         assert_eq!(named, DiskSpec::parse("disk0,xvdb,r").unwrap());
         assert_eq!(named, DiskSpec::parse("disk0, raw, xvdb, ro").unwrap());
         assert_eq!(named, DiskSpec::parse("disk0,vdev=xvdb,access=r,format=raw").unwrap());
-        assert_eq!(named.target, "disk0");
+        assert_eq!(named.target.to_string(), "disk0");
         assert_eq!(named.vdev.to_string(), "xvdb");
         assert_eq!(named.access, Access::ReadOnly);
     }
@@ -199,12 +246,29 @@ mod tests {
     }
 
     #[test]
-    fn only_readers_share_a_disk() {
-        let disk = |text| DiskSpec::parse(text).unwrap();
-        assert!(disk("disk0,xvda,w").conflicts_with(&disk("disk0,xvdb,r")));
-        assert!(disk("disk0,xvda,r").conflicts_with(&disk("disk0,xvda,w")));
-        assert!(!disk("disk0,xvda,r").conflicts_with(&disk("disk0,xvda,r")));
-        assert!(!disk("disk0,xvda,w").conflicts_with(&disk("disk1,xvda,w")));
+    fn a_base_is_read_and_its_overlay_written() {
+        let uses = |text| {
+            let disk = DiskSpec::parse(text).unwrap();
+            let uses: Vec<_> =
+                disk.uses().map(|(name, _, access)| format!("{name} {}", access.mode())).collect();
+            uses
+        };
+        assert_eq!(uses("disk0,xvda,w"), ["disk0 w"]);
+        assert_eq!(uses("disk0p1,xvda,w,overlay=ram:16M"), ["disk0 r"]);
+        assert_eq!(uses("disk0,xvda,overlay=disk1@1M+16M"), ["disk0 r", "disk1 w"]);
+        assert!(uses("ram:16M,xvda").is_empty());
+        assert_eq!(DiskSpec::parse("ram:1M,xvda,overlay=disk1"), Err(DiskError::NoBase));
+    }
+
+    #[test]
+    fn cds_are_read_only() {
+        for text in ["disk0,xvda,cdrom", "disk0,raw,xvda,cdrom,r", "disk0,xvda,devtype=cdrom"] {
+            let disk = DiskSpec::parse(text).unwrap();
+            assert!(disk.cdrom && disk.access == Access::ReadOnly, "{text}");
+        }
+        assert_eq!(DiskSpec::parse("disk0,xvda,w,cdrom"), Err(DiskError::WritableCd));
+        let tape = DiskSpec::parse("disk0,xvda,devtype=tape");
+        assert_eq!(tape, Err(DiskError::DeviceType("tape".into())));
     }
 
     #[test]
@@ -239,7 +303,7 @@ mod tests {
             let letter = char::from(letter);
             let mode = if write { "w" } else { "r" };
             let spec = DiskSpec::parse(&format!("disk{disk},xvd{letter},{mode}")).unwrap();
-            prop_assert_eq!(spec.target, format!("disk{disk}"));
+            prop_assert_eq!(spec.target.to_string(), format!("disk{disk}"));
             prop_assert_eq!(spec.vdev.to_string(), format!("xvd{letter}"));
             prop_assert_eq!(spec.access.mode(), mode);
         }

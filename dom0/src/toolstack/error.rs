@@ -6,6 +6,8 @@ use alloc::{string::String, vec::Vec};
 use abi::{DomId, Errno, net::MacAddress};
 use thiserror::Error;
 
+use crate::block::disks::ClaimError;
+
 use super::{config::ConfigError, cpus::Cpus, image::ImageError};
 
 /// What went wrong.
@@ -106,6 +108,9 @@ pub enum Error {
         /// What there is.
         known: Vec<String>,
     },
+    /// It has no such part.
+    #[error(transparent)]
+    DiskPart(ClaimError),
     /// Nobody may write this disk.
     #[error("{disk} is read-only; give it with access=r")]
     DiskReadOnly {

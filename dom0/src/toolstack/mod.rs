@@ -205,7 +205,7 @@ impl Toolstack {
         let users = |name: &str| {
             domains
                 .values()
-                .filter(|domain| domain.config.disk.iter().any(|disk| disk.target == name))
+                .filter(|domain| domain.config.uses_disk(name))
                 .map(|domain| domain.config.name.clone())
                 .collect()
         };

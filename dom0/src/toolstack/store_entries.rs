@@ -158,11 +158,12 @@ fn domain_entries(domain: DomId, config: &DomainConfig, ports: RingPorts) -> Vec
 fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
     let Ends { frontend, backend } = Ends::disk(domain, disk);
     let initialising = State::Initialising.raw();
+    let device_type = if disk.cdrom { "cdrom" } else { "disk" };
     let mut front = Directory::new(frontend.clone(), Writer::Guest);
     front.add("backend", &backend);
     front.add("backend-id", DomId::DOM0.0);
     front.add("virtual-device", disk.vdev.number());
-    front.add("device-type", "disk");
+    front.add("device-type", device_type);
     front.add("state", initialising);
 
     let mut back = Directory::new(backend, Writer::Dom0);
@@ -171,8 +172,11 @@ fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
     back.add("params", &disk.target);
     back.add("dev", disk.vdev);
     back.add("mode", disk.access.mode());
-    back.add("device-type", "disk");
-    back.add("removable", 0);
+    if let Some(overlay) = &disk.overlay {
+        back.add("overlay", overlay);
+    }
+    back.add("device-type", device_type);
+    back.add("removable", u8::from(disk.cdrom));
     back.add("online", 1);
     back.add("state", initialising);
     front.entries.extend(back.entries);

@@ -24,10 +24,8 @@ const USED_ELEMENT_SIZE: usize = 8;
 /// Slots of the longest queue: the descriptors fit one page, as do the other two parts.
 const SIZE_MAX: u16 = (PAGE_SIZE / DESCRIPTOR_SIZE) as u16;
 
-/// Parts of a request at most.
-const TABLE_LENGTH: usize = 32;
-const TABLE_SIZE: usize = TABLE_LENGTH * DESCRIPTOR_SIZE;
-const TABLES_PER_PAGE: usize = PAGE_SIZE / TABLE_SIZE;
+/// Parts of the largest request: a table lies in one page.
+const PARTS_MAX: u16 = (PAGE_SIZE / DESCRIPTOR_SIZE) as u16;
 
 /// `VIRTQ_DESC_F_*`
 const NEXT: u16 = 1;
@@ -45,6 +43,18 @@ pub struct Span {
     pub address: u64,
     /// In bytes.
     pub length: u32,
+}
+
+impl Span {
+    /// Adds a span to a list, or to its last one if that ends where it begins.
+    pub fn append(spans: &mut Vec<Span>, span: Span) {
+        match spans.last_mut() {
+            Some(last) if last.address + u64::from(last.length) == span.address => {
+                last.length += span.length;
+            }
+            _ => spans.push(span),
+        }
+    }
 }
 
 /// A request that the device is done with.
@@ -85,6 +95,8 @@ pub struct Virtqueue {
     used_ring: SharedPage,
     tables: Vec<SharedPage>,
     size: u16,
+    /// Parts of a request at most.
+    parts: u16,
     /// Slots that are not in flight; the last is used next.
     free: Vec<u16>,
     /// By slot: whether it is in flight.
@@ -100,20 +112,22 @@ pub struct Virtqueue {
 }
 
 impl Virtqueue {
-    /// An empty queue of `size` slots, a power of two up to 256. The device must be given its
-    /// [`Addresses`] before it is used.
+    /// An empty queue of `size` slots for requests of at most `parts`, both powers of two up to
+    /// 256. The device must be given its [`Addresses`] before it is used.
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn new(size: u16) -> Result<Virtqueue, OutOfMemory> {
+    pub fn new(size: u16, parts: u16) -> Result<Virtqueue, OutOfMemory> {
         assert!(size.is_power_of_two() && size <= SIZE_MAX, "not a queue's size");
-        let pages = usize::from(size).div_ceil(TABLES_PER_PAGE);
+        assert!(parts.is_power_of_two() && parts <= PARTS_MAX, "not a table's length");
+        let pages = (usize::from(size) * usize::from(parts)).div_ceil(PARTS_MAX.into());
         Ok(Virtqueue {
             descriptors: SharedPage::allocate()?,
             available_ring: SharedPage::allocate()?,
             used_ring: SharedPage::allocate()?,
             tables: (0..pages).map(|_| SharedPage::allocate()).collect::<Result<_, _>>()?,
             size,
+            parts,
             free: (0..size).rev().collect(),
             busy: vec![false; size.into()],
             flags: 0,
@@ -151,8 +165,8 @@ impl Virtqueue {
         self.free.last().copied()
     }
 
-    /// Makes a request of at least one part, and of 32 at most: first what the device reads, then
-    /// what it writes. Returns its slot, or `None` if all are in flight. The device sees it after
+    /// Makes a request of at least one part, and not of more than the queue was made for: first
+    /// what the device reads, then what it writes. Returns its slot, or `None` if all are in flight. The device sees it after
     /// [`Virtqueue::publish`]. The memory must stay where it is until [`Virtqueue::pop`] returns
     /// the slot.
     pub fn push(
@@ -166,7 +180,7 @@ impl Virtqueue {
         let writable = writable.into_iter().map(|span| (span, WRITE));
         let mut count: u16 = 0;
         let mut last = (Span { address: 0, length: 0 }, 0);
-        for (span, flags) in readable.chain(writable).take(TABLE_LENGTH) {
+        for (span, flags) in readable.chain(writable).take(self.parts.into()) {
             if count > 0 {
                 let place = base + usize::from(count - 1) * DESCRIPTOR_SIZE;
                 write_descriptor(page, place, last.0, last.1 | NEXT, count);
@@ -238,9 +252,8 @@ impl Virtqueue {
 
     /// A slot's indirect table: its page and its offset there.
     fn table(&self, slot: u16) -> Option<(&SharedPage, usize)> {
-        let slot = usize::from(slot);
-        let page = self.tables.get(slot / TABLES_PER_PAGE)?;
-        Some((page, slot % TABLES_PER_PAGE * TABLE_SIZE))
+        let place = usize::from(slot) * usize::from(self.parts) * DESCRIPTOR_SIZE;
+        Some((self.tables.get(place / PAGE_SIZE)?, place % PAGE_SIZE))
     }
 }
 

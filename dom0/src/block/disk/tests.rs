@@ -17,7 +17,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let info = Info { name: "disk0".into(), bytes: 4096, read_only: false, flush: true };
+        let info = Info {
+            name: "disk0".into(),
+            bytes: 4096,
+            read_only: false,
+            flush: true,
+            discard: None,
+        };
         let queue = Queue::new().unwrap();
         let device = FakeDevice::new(&queue, &[], 8);
         let rings = Rc::new(Cell::new(0));

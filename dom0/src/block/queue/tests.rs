@@ -6,8 +6,6 @@ use alloc::vec::Vec;
 
 use proptest::prelude::*;
 
-use abi::block::MAX_SEGMENTS;
-
 use super::*;
 use crate::virtio::Addresses;
 
@@ -35,7 +33,7 @@ impl FakeDevice {
     /// A device for this queue, whose data lies in `pages`.
     pub(in super::super) fn new(queue: &Queue, pages: &[SharedPage], sectors: usize) -> Self {
         let queues = queue.requests.pages();
-        let reachable = queues.iter().chain([&queue.places]).chain(pages);
+        let reachable = queues.iter().chain(&queue.places).chain(pages);
         let memory = reachable.map(|page| (bus_address(page), page.clone())).collect();
         let sectors = vec![0; sectors * SECTOR];
         let (taken, at) = (VecDeque::new(), queue.requests.addresses());
@@ -112,6 +110,9 @@ impl FakeDevice {
     }
 
     fn transfer(&mut self, kind: u32, sector: u64, data: &[(Span, u16)]) -> bool {
+        if let (11, &[(segment, DEVICE_READS)]) = (kind, data) {
+            return self.discard(segment.address);
+        }
         let mut at = usize::try_from(sector).unwrap() * SECTOR;
         for &(span, writable) in data {
             let length = span.length as usize;
@@ -119,8 +120,8 @@ impl FakeDevice {
                 return false;
             };
             let (page, offset) = self.place(span.address, length);
-            assert_eq!(writable != 0, kind == Operation::Read as u32);
-            if kind == Operation::Read as u32 {
+            assert_eq!(writable != 0, kind == Operation::Read.number());
+            if kind == Operation::Read.number() {
                 page.write_bytes(offset, &bytes);
             } else {
                 page.read_bytes(offset, &mut bytes);
@@ -129,6 +130,13 @@ impl FakeDevice {
             at += length;
         }
         true
+    }
+
+    fn discard(&mut self, segment: u64) -> bool {
+        let first = u64::from_le_bytes(self.bytes(segment)) as usize * SECTOR;
+        let count = u32::from_le_bytes(self.bytes(segment + 8)) as usize * SECTOR;
+        let sectors = self.sectors.get_mut(first..first + count);
+        sectors.map(|bytes| bytes.fill(0)).is_some()
     }
 
     /// Puts a slot into the used ring, whether or not that is right.
@@ -157,7 +165,7 @@ fn span(page: &SharedPage, offset: u64, length: u32) -> Span {
 #[test]
 fn scattered_data_reaches_the_disk_and_comes_back() {
     let mut queue = Queue::new().unwrap();
-    let pages: Vec<_> = (0..MAX_SEGMENTS).map(|_| SharedPage::allocate().unwrap()).collect();
+    let pages: Vec<_> = (0..11).map(|_| SharedPage::allocate().unwrap()).collect();
     let mut device = FakeDevice::new(&queue, &pages, 100);
     for (index, page) in pages.iter().enumerate() {
         page.write_bytes(512, &[index as u8 + 1; 1024]);
@@ -183,6 +191,39 @@ fn scattered_data_reaches_the_disk_and_comes_back() {
         page.read_bytes(512, &mut bytes);
         assert_eq!(bytes[..1024], [index as u8 + 1; 1024]);
         assert_eq!(bytes[1024], 0, "the device wrote beyond the span");
+    }
+}
+
+#[test]
+fn what_is_discarded_is_named_to_the_device() {
+    let mut queue = Queue::new().unwrap();
+    let mut device = FakeDevice::new(&queue, &[], 100);
+    device.sectors.fill(7);
+    let slot = queue.push(Operation::Discard(3), 5, &[]).unwrap();
+    assert!(queue.publish());
+    device.look();
+    device.finish(0);
+    assert_eq!(queue.pop(), Ok(Some((slot, Status::Okay))));
+    let forgotten = device.sectors.iter().position(|&byte| byte == 0);
+    assert_eq!(forgotten, Some(5 * SECTOR));
+    assert_eq!(device.sectors.iter().filter(|&&byte| byte == 0).count(), 3 * SECTOR);
+}
+
+#[test]
+fn a_request_has_as_many_spans_as_a_table_holds() {
+    let mut queue = Queue::new().unwrap();
+    let page = SharedPage::allocate().unwrap();
+    let mut device = FakeDevice::new(&queue, core::slice::from_ref(&page), MAX_SPANS);
+    let spans = [span(&page, 0, 512); MAX_SPANS];
+    for _ in 0..3 {
+        // A slot in the middle of a page of tables, too.
+        queue.push(Operation::Write, 0, &spans).unwrap();
+    }
+    let _ = queue.publish();
+    assert_eq!(device.look(), 3);
+    for _ in 0..3 {
+        device.finish(0);
+        assert!(matches!(queue.pop(), Ok(Some((_, Status::Okay)))));
     }
 }
 

@@ -35,7 +35,7 @@ fn every_key_is_read() {
     assert_eq!(config.ramdisk.as_deref(), Some("small"));
     assert_eq!((config.memory, config.vcpus), (32, 2));
     assert_eq!(config.disk.len(), 2);
-    assert_eq!(config.disk[1].target, "disk1");
+    assert_eq!(config.disk[1].target.to_string(), "disk1");
     assert_eq!(config.cpus.bits(), 0b1011);
     assert_eq!((config.cpu_weight, config.cap), (512, 150));
     assert_eq!(config.cmdline, "verbose");

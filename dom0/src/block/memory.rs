@@ -1,0 +1,213 @@
+//! The guest's memory that a request names.
+//!
+//! A guest that offers persistent grants uses the same few pages again and again: they are mapped
+//! when they are first seen, and stay mapped as long as the connection lasts. Those of other guests
+//! are mapped for one request.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use abi::block::{SECTOR_SIZE, SECTORS_PER_PAGE, Segment};
+use abi::{DomId, GrantRef};
+use pv_guest_kernel::grant::{Access, GrantError, Mapping};
+use pv_guest_kernel::shared::SharedPage;
+use thiserror::Error;
+
+use super::request::Direction;
+use super::table::Table;
+use crate::virtio::Span;
+
+/// Pages that stay mapped for one disk of a guest at most; further ones are mapped each time.
+const KEPT_MAX: usize = 2048;
+/// Above it no grant reference is remembered: 64 frames of a grant table.
+const REFERENCE_LIMIT: usize = 64 * 512;
+
+/// Why a request's memory cannot be used. The guest is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum MemoryError {
+    #[error("a segment from sector {0} to {1} of its page")]
+    Segment(u8, u8),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+}
+
+/// The grants of one disk's frontend.
+#[derive(Debug)]
+pub(super) struct Grants {
+    granter: DomId,
+    persistent: bool,
+    kept: RefCell<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// By grant reference: the page's number, plus one.
+    numbers: Table<u16>,
+    pages: Vec<GrantedPage>,
+}
+
+/// A page that is mapped as long as this lives.
+#[derive(Debug, Clone)]
+pub(super) struct GrantedPage {
+    pub(super) page: SharedPage,
+    /// Where a device finds it.
+    pub(super) bus_address: u64,
+}
+
+/// A page of a request.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// By its number among those that stay mapped.
+    Kept(u16),
+    /// By its number among the request's own.
+    Own(u16),
+}
+
+/// Part of a page, in bytes; it ends in the same page.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    place: Place,
+    offset: u16,
+    length: u16,
+}
+
+/// The memory of one request, in order, mapped as long as this lives.
+#[derive(Debug)]
+pub(super) struct Memory {
+    grants: Rc<Grants>,
+    own: Vec<GrantedPage>,
+    parts: Vec<Part>,
+    bytes: usize,
+}
+
+impl Grants {
+    pub(super) fn new(granter: DomId, persistent: bool) -> Rc<Grants> {
+        let kept = Kept { numbers: Table::new(REFERENCE_LIMIT), pages: Vec::new() };
+        Rc::new(Grants { granter, persistent, kept: RefCell::new(kept) })
+    }
+
+    /// The memory that segments name, for data that moves this way.
+    pub(super) fn memory(
+        self: &Rc<Self>,
+        segments: &[Segment],
+        direction: Direction,
+    ) -> Result<Memory, MemoryError> {
+        let mut memory = Memory {
+            grants: self.clone(),
+            own: Vec::new(),
+            parts: Vec::with_capacity(segments.len()),
+            bytes: 0,
+        };
+        let mut missing = Vec::new();
+        let kept = self.kept.borrow();
+        for segment in segments {
+            let (offset, length) = bytes_of(segment)?;
+            let place = kept.find(segment.reference).map(Place::Kept).unwrap_or_else(|| {
+                missing.push(segment.reference);
+                Place::Own((missing.len() - 1) as u16)
+            });
+            memory.bytes += usize::from(length);
+            memory.parts.push(Part { place, offset, length });
+        }
+        drop(kept);
+        if !missing.is_empty() {
+            memory.own = self.map(&missing, direction)?;
+        }
+        Ok(memory)
+    }
+
+    /// Maps grants, and keeps those that the guest will use again.
+    #[inline(never)]
+    fn map(
+        &self,
+        references: &[GrantRef],
+        direction: Direction,
+    ) -> Result<Vec<GrantedPage>, GrantError> {
+        // A page that stays serves both directions.
+        let access = match direction {
+            Direction::ToDisk if !self.persistent => Access::ReadOnly,
+            _ => Access::ReadWrite,
+        };
+        let mapping = Mapping::new(self.granter, references, access)?;
+        let page = |index| GrantedPage {
+            page: mapping.page(index),
+            bus_address: mapping.bus_address(index),
+        };
+        let pages: Vec<GrantedPage> = (0..references.len()).map(page).collect();
+        if self.persistent {
+            let mut kept = self.kept.borrow_mut();
+            references.iter().zip(&pages).for_each(|(reference, page)| kept.keep(*reference, page));
+        }
+        Ok(pages)
+    }
+
+    /// Copies so many bytes from a page's beginning, once.
+    pub(super) fn copy_out(
+        self: &Rc<Self>,
+        reference: GrantRef,
+        bytes: &mut [u8],
+    ) -> Result<(), MemoryError> {
+        let whole = Segment { reference, last_sector: SECTORS_PER_PAGE - 1, ..Default::default() };
+        let memory = self.memory(&[whole], Direction::ToDisk)?;
+        memory.each(|page, offset, _| page.page.read_bytes(offset, bytes));
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn find(&self, reference: GrantRef) -> Option<u16> {
+        self.numbers.get(reference.0 as usize)?.checked_sub(1)
+    }
+
+    fn keep(&mut self, reference: GrantRef, page: &GrantedPage) {
+        if self.pages.len() >= KEPT_MAX {
+            return;
+        }
+        if let Some(entry) = self.numbers.entry(reference.0 as usize) {
+            self.pages.push(page.clone());
+            *entry = self.pages.len() as u16;
+        }
+    }
+}
+
+impl Memory {
+    /// How much there is: a whole number of sectors.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where a device finds it; what lies together is one span.
+    pub(super) fn spans(&self) -> Vec<Span> {
+        let mut spans = Vec::new();
+        self.each(|page, offset, length| {
+            let address = page.bus_address + offset as u64;
+            Span::append(&mut spans, Span { address, length: length as u32 });
+        });
+        spans
+    }
+
+    /// Visits its parts in order: page, offset and length, in bytes.
+    pub(super) fn each(&self, mut visit: impl FnMut(&GrantedPage, usize, usize)) {
+        let kept = self.grants.kept.borrow();
+        for part in &self.parts {
+            let page = match part.place {
+                Place::Kept(number) => kept.pages.get(usize::from(number)),
+                Place::Own(number) => self.own.get(usize::from(number)),
+            };
+            if let Some(page) = page {
+                visit(page, part.offset.into(), part.length.into());
+            }
+        }
+    }
+}
+
+/// A segment's place in its page.
+fn bytes_of(segment: &Segment) -> Result<(u16, u16), MemoryError> {
+    let Segment { first_sector: first, last_sector: last, .. } = *segment;
+    if first > last || last >= SECTORS_PER_PAGE {
+        return Err(MemoryError::Segment(first, last));
+    }
+    let sector_size = SECTOR_SIZE as u16;
+    Ok((u16::from(first) * sector_size, u16::from(last - first + 1) * sector_size))
+}

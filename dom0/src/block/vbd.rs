@@ -1,0 +1,158 @@
+//! The life of one virtual disk's backend: what it offers, what its frontend takes up.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::pin::pin;
+use core::str::FromStr;
+
+use abi::block::{InfoFlags, PROTOCOL, SECTOR_SIZE, key};
+use abi::ring::BackRing;
+use abi::{Errno, GrantRef, Port};
+use futures_util::future::{Either, FutureExt, select, select_all};
+use pv_guest_kernel::event::Channel;
+use pv_guest_kernel::grant::{Access, Mapping};
+use pv_guest_kernel::xenbus::{Device, Error, RingPages, State};
+
+use super::disks::Mode;
+use super::memory::Grants;
+use super::request::MAX_INDIRECT_SEGMENTS;
+use super::server::{Ring, Server};
+use super::target::Target;
+use super::volume::Volume;
+
+/// Pages of the largest ring, log2: such a ring has as many requests as a real disk's queue.
+const MAX_RING_ORDER: u32 = 2;
+/// Rings of one disk at most. One thread serves them all: they spare a guest's vCPUs a lock.
+const MAX_QUEUES: u32 = 4;
+
+/// The driver: serves one connection of a frontend. The toolstack's keys: `params` and `overlay` name
+/// the content, `mode` is `r` or `w`.
+pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
+    let target: Target = device.read("params").await?;
+    let overlay: Option<Target> = device.read("overlay").await.ok();
+    let mode = match device.read::<String>("mode").await?.as_str() {
+        "w" => Mode::ReadWrite,
+        _ => Mode::ReadOnly,
+    };
+    let volume = Volume::open(device.path(), &target, overlay.as_ref(), device.peer(), mode).await;
+    let volume = volume.map_err(|error| Error::Refused(error.to_string()))?;
+    offer(device, &volume, mode).await?;
+    device.wait_peer(&[State::Initialised, State::Connected]).await?;
+    let servers = accept(device, &volume, mode).await?;
+    announce(device, &volume, mode).await?;
+
+    let result = {
+        let rings = select_all(servers.iter().map(|server| server.run().boxed_local()));
+        match select(pin!(device.ended()), rings).await {
+            Either::Left((error, _)) => Err(error),
+            Either::Right(((Err(error), ..), _)) => Err(error),
+        }
+    };
+    // The rings, and the claim on the disk, are given back only when the disk is done.
+    for server in &servers {
+        server.drain().await;
+    }
+    result
+}
+
+/// Tells the frontend what it may use.
+async fn offer(device: &Device, volume: &Volume, mode: Mode) -> Result<(), Error> {
+    let limits = volume.limits(mode == Mode::ReadOnly);
+    let flag = |set: bool| if set { "1" } else { "0" };
+    let granularity = (u64::from(volume.discard_unit()) * SECTOR_SIZE as u64).to_string();
+    let (order, queues) = (MAX_RING_ORDER.to_string(), MAX_QUEUES.to_string());
+    let indirect = MAX_INDIRECT_SEGMENTS.to_string();
+    let mut keys = Vec::from([
+        (key::FLUSH, flag(limits.flush)),
+        (key::PERSISTENT, "1"),
+        (key::MAX_INDIRECT, indirect.as_str()),
+        (key::MAX_RING_ORDER, &order),
+        (key::MAX_QUEUES, &queues),
+        (key::DISCARD, flag(limits.discard)),
+    ]);
+    if limits.discard {
+        keys.extend([(key::DISCARD_GRANULARITY, granularity.as_str())]);
+        keys.extend([(key::DISCARD_ALIGNMENT, "0")]);
+    }
+    device.publish(&keys, State::InitWait).await
+}
+
+/// Takes what the frontend has brought.
+async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<Server>, Error> {
+    let protocol = optional(device, key::PROTOCOL, PROTOCOL.to_string()).await?;
+    if protocol != PROTOCOL {
+        // The layout of requests depends on it.
+        return Err(Error::Refused(format!("the frontend speaks {protocol}, not {PROTOCOL}")));
+    }
+    let persistent = optional(device, key::PERSISTENT, 0_u32).await? != 0;
+    let grants = Grants::new(device.peer(), persistent);
+    let limits = volume.limits(mode == Mode::ReadOnly);
+    let queues = up_to(key::QUEUES, optional(device, key::QUEUES, 1).await?, MAX_QUEUES)?;
+    let mut servers = Vec::new();
+    for queue in 0..queues {
+        let prefix = if queues == 1 { String::new() } else { format!("queue-{queue}/") };
+        let (ring, channel) = connect(device, &prefix).await?;
+        let (volume, grants) = (volume.clone(), grants.clone());
+        servers.push(Server::new(device, volume, limits, grants, ring, channel));
+    }
+    Ok(servers)
+}
+
+/// The ring and the port in this part of the frontend's directory.
+async fn connect(device: &Device, prefix: &str) -> Result<(Ring, Channel), Error> {
+    let mut references = Vec::new();
+    match optional(device, key::RING_ORDER, u32::MAX).await? {
+        u32::MAX => {
+            let key = format!("{prefix}{}", key::RING_REF);
+            references.push(GrantRef(device.read_peer(&key).await?));
+        }
+        order => {
+            for page in 0..1_u32 << up_to(key::RING_ORDER, order, MAX_RING_ORDER)? {
+                let key = format!("{prefix}{}{page}", key::RING_REF);
+                references.push(GrantRef(device.read_peer(&key).await?));
+            }
+        }
+    }
+    let port = Port(device.read_peer(&format!("{prefix}{}", key::EVENT_CHANNEL)).await?);
+    let mapping = Mapping::new(device.peer(), &references, Access::ReadWrite)?;
+    // The ring's pages keep the mapping.
+    let pages = RingPages::new((0..references.len()).map(|index| mapping.page(index)));
+    let pages = pages.ok_or(Errno::EINVAL)?;
+    let channel = Channel::bind_interdomain(device.peer(), port)?;
+    Ok((BackRing::attach(pages), channel))
+}
+
+/// Tells the frontend what the disk is like.
+async fn announce(device: &Device, volume: &Volume, mode: Mode) -> Result<(), Error> {
+    let limits = volume.limits(mode == Mode::ReadOnly);
+    let mut info = InfoFlags::empty();
+    info.set(InfoFlags::READ_ONLY, limits.read_only);
+    info.set(InfoFlags::CDROM, device.read::<String>("device-type").await? == "cdrom");
+    info.set(InfoFlags::REMOVABLE, device.read::<u32>("removable").await? != 0);
+    let (sectors, info) = (limits.sectors.to_string(), info.bits().to_string());
+    let sector_size = SECTOR_SIZE.to_string();
+    let keys = [
+        (key::SECTORS, sectors.as_str()),
+        (key::SECTOR_SIZE, &sector_size),
+        (key::PHYSICAL_SECTOR_SIZE, &sector_size),
+        (key::INFO, &info),
+    ];
+    device.publish(&keys, State::Connected).await
+}
+
+/// A key that a frontend need not write.
+async fn optional<T: FromStr>(device: &Device, key: &str, default: T) -> Result<T, Error> {
+    match device.read_peer(key).await {
+        Err(Error::Key { error: Errno::ENOENT, .. }) => Ok(default),
+        result => result,
+    }
+}
+
+fn up_to(key: &str, value: u32, most: u32) -> Result<u32, Error> {
+    if value > most {
+        return Err(Error::Refused(format!("the frontend's {key} is {value}, beyond {most}")));
+    }
+    Ok(value)
+}
