@@ -17,8 +17,8 @@
 //! reads of the memory only the peer's producer (checked against what is possible) and event index
 //! (which can at worst cost the peer a notification), and copies each slot exactly once.
 //!
-//! There is nothing unsafe here: the page is reached through [`SharedMemory`], whose two accessors
-//! move one word by value.
+//! There is nothing unsafe here: the page is reached through [`SharedMemory`], whose accessors move
+//! words by value.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -53,6 +53,18 @@ pub trait SharedMemory {
     fn load(&self, offset: usize) -> u32;
     /// Writes the aligned word at `offset` bytes with one relaxed atomic access.
     fn store(&self, offset: usize, value: u32);
+    /// Copies a whole number of words out, each byte once.
+    fn read(&self, offset: usize, bytes: &mut [u8]) {
+        for (word, offset) in bytes.chunks_exact_mut(WORD_SIZE).zip((offset..).step_by(WORD_SIZE)) {
+            word.copy_from_slice(self.load(offset).as_bytes());
+        }
+    }
+    /// Copies a whole number of words in.
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        for (word, offset) in bytes.chunks_exact(WORD_SIZE).zip((offset..).step_by(WORD_SIZE)) {
+            self.store(offset, u32::read_from_bytes(word).unwrap_or_default());
+        }
+    }
     /// Orders accesses to the page. Only a model of memory has a reason to provide its own.
     fn fence(&self, order: Ordering) {
         fence(order);
@@ -154,19 +166,12 @@ impl<M: SharedMemory, Request: Message, Response: Message> Page<M, Request, Resp
     /// Copies a message out of its slot; what the peer does to the slot afterwards is not seen.
     fn read_slot<T: Message>(&self, index: u32) -> T {
         let mut message = T::new_zeroed();
-        let offsets = (self.slot(index)..).step_by(WORD_SIZE);
-        for (word, offset) in message.as_mut_bytes().chunks_exact_mut(WORD_SIZE).zip(offsets) {
-            word.copy_from_slice(self.memory.load(offset).as_bytes());
-        }
+        self.memory.read(self.slot(index), message.as_mut_bytes());
         message
     }
 
     fn write_slot<T: Message>(&self, index: u32, message: &T) {
-        let offsets = (self.slot(index)..).step_by(WORD_SIZE);
-        for (word, offset) in message.as_bytes().chunks_exact(WORD_SIZE).zip(offsets) {
-            let value = u32::read_from_bytes(word).unwrap_or_default();
-            self.memory.store(offset, value);
-        }
+        self.memory.write(self.slot(index), message.as_bytes());
     }
 
     /// Moves a producer index from `old` to `new` and returns whether the peer asked to be

@@ -163,8 +163,14 @@ impl<'a> Round<'a> {
     async fn run(self) -> Result<(), Error> {
         let Plan { size, count, skip, depth, .. } = *self.plan;
         let start = time::now();
-        let blocks = stream::iter(skip..skip + count).map(|block| self.block(block));
-        blocks.buffer_unordered(depth).for_each(|()| core::future::ready(())).await;
+        if depth == 1 {
+            for block in skip..skip + count {
+                self.block(block).await;
+            }
+        } else {
+            let blocks = stream::iter(skip..skip + count).map(|block| self.block(block));
+            blocks.buffer_unordered(depth).for_each(|()| core::future::ready(())).await;
+        }
         let elapsed = time::now().saturating_sub(start).as_micros();
         let mut times = self.times.take();
         times.sort_unstable();

@@ -1,5 +1,6 @@
 //! Memory for transfers: pages that are granted to the backend once and used again.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
@@ -24,9 +25,13 @@ struct Run {
     pages: Vec<Grant>,
     /// What a request of more than a few pages points to: a page that lists them.
     list: Option<Grant>,
+    /// Bytes of it that are in use.
+    length: usize,
 }
 
-type FreeRuns = Rc<RefCell<Vec<Run>>>;
+// In boxes because buffers are moved a lot on their way.
+#[expect(clippy::vec_box, reason = "a box goes into a buffer and back as it is")]
+type FreeRuns = Rc<RefCell<Vec<Box<Run>>>>;
 
 /// Granted pages that are in no buffer now.
 #[derive(Debug)]
@@ -44,14 +49,14 @@ impl Pool {
         if length == 0 || length > BUFFER_MAX || !length.is_multiple_of(SECTOR_SIZE) {
             return Err(Errno::EINVAL);
         }
-        let run = self.run(length.div_ceil(PAGE_SIZE))?;
-        let buffer = Buffer { run, length, pool: self.free.clone() };
-        buffer.write_list();
-        Ok(buffer)
+        let mut run = self.run(length.div_ceil(PAGE_SIZE))?;
+        run.length = length;
+        run.write_list();
+        Ok(Buffer { run: Some(run), pool: self.free.clone() })
     }
 
     /// A run of so many pages, one that was used before if there is one.
-    fn run(&self, count: usize) -> Result<Run, Errno> {
+    fn run(&self, count: usize) -> Result<Box<Run>, Errno> {
         let mut free = self.free.borrow_mut();
         if let Some(index) = free.iter().rposition(|run| run.pages.len() == count) {
             return Ok(free.swap_remove(index));
@@ -65,14 +70,15 @@ impl Pool {
         run
     }
 
-    fn new_run(&self, count: usize) -> Result<Run, Errno> {
+    fn new_run(&self, count: usize) -> Result<Box<Run>, Errno> {
         let grant = |page: &SharedPage| Grant::new(page, self.backend, Access::ReadWrite);
         let pages = SharedPage::allocate_run(count)?;
         let list = (count > MAX_SEGMENTS).then(SharedPage::allocate).transpose()?;
-        Ok(Run {
+        Ok(Box::new(Run {
             pages: pages.iter().map(grant).collect::<Result<_, _>>()?,
             list: list.as_ref().map(grant).transpose()?,
-        })
+            length: 0,
+        }))
     }
 }
 
@@ -80,57 +86,61 @@ impl Pool {
 /// out.
 #[derive(Debug)]
 pub struct Buffer {
-    run: Run,
-    length: usize,
+    /// Until it goes back to the pool.
+    run: Option<Box<Run>>,
     pool: FreeRuns,
 }
 
 impl Buffer {
     /// Its length in bytes: a whole number of sectors.
     pub fn length(&self) -> usize {
-        self.length
+        self.run.as_ref().map_or(0, |run| run.length)
     }
 
     /// Copies the data out, as far as it fits.
     pub fn copy_to(&self, bytes: &mut [u8]) {
-        let length = self.length.min(bytes.len());
+        let length = self.length().min(bytes.len());
         let parts = bytes[..length].chunks_mut(PAGE_SIZE);
-        self.run.pages.iter().zip(parts).for_each(|(page, bytes)| page.page().read_bytes(0, bytes));
+        self.pages().iter().zip(parts).for_each(|(page, bytes)| page.page().read_bytes(0, bytes));
     }
 
     /// Copies data in, as far as it fits.
     pub fn copy_from(&mut self, bytes: &[u8]) {
-        let parts = bytes[..self.length.min(bytes.len())].chunks(PAGE_SIZE);
-        self.run
-            .pages
-            .iter()
-            .zip(parts)
-            .for_each(|(page, bytes)| page.page().write_bytes(0, bytes));
+        let parts = bytes[..self.length().min(bytes.len())].chunks(PAGE_SIZE);
+        self.pages().iter().zip(parts).for_each(|(page, bytes)| page.page().write_bytes(0, bytes));
     }
 
     /// How many segments a request has for it.
     pub(super) fn segment_count(&self) -> usize {
-        self.run.pages.len()
+        self.pages().len()
     }
 
     /// The segments of a request that has them in itself.
     pub(super) fn segments(&self) -> [Segment; MAX_SEGMENTS] {
         let mut segments = [Segment::default(); MAX_SEGMENTS];
-        let places = segments.iter_mut().zip(self.list_segments());
-        places.for_each(|(place, segment)| *place = segment);
+        if let Some(run) = &self.run {
+            let places = segments.iter_mut().zip(run.segments());
+            places.for_each(|(place, segment)| *place = segment);
+        }
         segments
     }
 
     /// The page that lists the segments, for one that has not. As long as requests use it nobody
     /// writes it: the backend reads it when it likes.
     pub(super) fn list(&self) -> Option<GrantRef> {
-        self.run.list.as_ref().map(Grant::reference)
+        self.run.as_ref()?.list.as_ref().map(Grant::reference)
     }
 
-    fn list_segments(&self) -> impl Iterator<Item = Segment> {
+    fn pages(&self) -> &[Grant] {
+        self.run.as_ref().map_or(&[], |run| &run.pages)
+    }
+}
+
+impl Run {
+    fn segments(&self) -> impl Iterator<Item = Segment> {
         let sectors = self.length / SECTOR_SIZE;
         let per_page = usize::from(SECTORS_PER_PAGE);
-        self.run.pages.iter().enumerate().map(move |(index, page)| {
+        self.pages.iter().enumerate().map(move |(index, page)| {
             // At most eight sectors lie in a page, and at least one in each of a buffer's.
             let last_sector = ((sectors - index * per_page).min(per_page) - 1) as u8;
             Segment { reference: page.reference(), last_sector, ..Default::default() }
@@ -138,8 +148,8 @@ impl Buffer {
     }
 
     fn write_list(&self) {
-        let Some(list) = &self.run.list else { return };
-        for (index, segment) in self.list_segments().enumerate() {
+        let Some(list) = &self.list else { return };
+        for (index, segment) in self.segments().enumerate() {
             let place = index * size_of::<Segment>();
             let last_sector = place + offset_of!(Segment, last_sector);
             list.page().store_u32(place, segment.reference.0, Ordering::Relaxed);
@@ -150,8 +160,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let run = Run { pages: core::mem::take(&mut self.run.pages), list: self.run.list.take() };
-        self.pool.borrow_mut().push(run);
+        self.pool.borrow_mut().extend(self.run.take());
     }
 }
 
@@ -166,7 +175,7 @@ mod tests {
         let pool = Pool::new(DomId::DOM0);
         for sectors in (1..100).chain([2047, 2048]) {
             let buffer = pool.buffer(sectors * SECTOR_SIZE).unwrap();
-            let segments: Vec<Segment> = buffer.list_segments().collect();
+            let segments: Vec<Segment> = buffer.run.as_ref().unwrap().segments().collect();
             assert_eq!(segments.len(), buffer.segment_count());
             let covered: usize =
                 segments.iter().map(|segment| usize::from(segment.last_sector) + 1).sum();
@@ -184,8 +193,8 @@ mod tests {
         // The second is in the first one's run, and shorter.
         for sectors in [160, 157] {
             let buffer = pool.buffer(sectors * SECTOR_SIZE).unwrap();
-            let list = buffer.run.list.as_ref().unwrap();
-            for (index, expected) in buffer.list_segments().enumerate() {
+            let list = buffer.run.as_ref().unwrap().list.as_ref().unwrap();
+            for (index, expected) in buffer.run.as_ref().unwrap().segments().enumerate() {
                 let mut bytes = [0; 8];
                 list.page().read_bytes(index * 8, &mut bytes);
                 let segment = Segment::read_from_bytes(&bytes).unwrap();
@@ -202,7 +211,7 @@ mod tests {
     fn grants_are_used_again() {
         let pool = Pool::new(DomId::DOM0);
         let references = |buffer: &Buffer| -> Vec<_> {
-            buffer.list_segments().map(|segment| segment.reference.0).collect()
+            buffer.run.as_ref().unwrap().segments().map(|segment| segment.reference.0).collect()
         };
         let (first, second) = (pool.buffer(8192).unwrap(), pool.buffer(4096).unwrap());
         let before = [references(&first), references(&second)];

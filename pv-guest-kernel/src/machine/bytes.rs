@@ -8,7 +8,8 @@
 use core::arch::asm;
 
 /// Bytes that are moved at once.
-const BLOCK: usize = 128;
+const BLOCK: usize = 256;
+const PAIR: usize = 2 * WORD;
 const WORD: usize = size_of::<u64>();
 
 /// Copies bytes between ranges that do not overlap.
@@ -21,23 +22,23 @@ pub unsafe extern "C" fn memcpy(start: *mut u8, mut from: *const u8, mut count: 
     while count >= BLOCK {
         // SAFETY: a block lies within both ranges.
         unsafe {
-            let (a, b) = (load_pair::<0>(from), load_pair::<16>(from));
-            let (c, d) = (load_pair::<32>(from), load_pair::<48>(from));
-            store_pair::<0>(to, a);
-            store_pair::<16>(to, b);
-            store_pair::<32>(to, c);
-            store_pair::<48>(to, d);
-            let (a, b) = (load_pair::<64>(from), load_pair::<80>(from));
-            let (c, d) = (load_pair::<96>(from), load_pair::<112>(from));
-            store_pair::<64>(to, a);
-            store_pair::<80>(to, b);
-            store_pair::<96>(to, c);
-            store_pair::<112>(to, d);
+            move_64::<0>(to, from);
+            move_64::<64>(to, from);
+            move_64::<128>(to, from);
+            move_64::<192>(to, from);
             (to, from) = (to.add(BLOCK), from.add(BLOCK));
         }
         count -= BLOCK;
     }
-    while count >= WORD {
+    while count >= PAIR {
+        // SAFETY: two words lie within both ranges.
+        unsafe {
+            store_pair::<0, 0>(to, load_pair::<0, 0>(from));
+            (to, from) = (to.add(PAIR), from.add(PAIR));
+        }
+        count -= PAIR;
+    }
+    if count >= WORD {
         // SAFETY: a word lies within both ranges.
         unsafe {
             store(to, load(from));
@@ -56,24 +57,45 @@ pub unsafe extern "C" fn memcpy(start: *mut u8, mut from: *const u8, mut count: 
     start
 }
 
-/// Two words at an offset.
+/// Moves 64 bytes at an offset.
+///
+/// # Safety
+/// They must be readable and writable.
+#[inline(always)]
+unsafe fn move_64<const AT: usize>(to: *mut u8, from: *const u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (a, b) = (load_pair::<AT, 0>(from), load_pair::<AT, 16>(from));
+        let (c, d) = (load_pair::<AT, 32>(from), load_pair::<AT, 48>(from));
+        store_pair::<AT, 0>(to, a);
+        store_pair::<AT, 16>(to, b);
+        store_pair::<AT, 32>(to, c);
+        store_pair::<AT, 48>(to, d);
+    }
+}
+
+/// Two words at an offset, which is given in two parts.
 ///
 /// # Safety
 /// They must be readable there, aligned or not.
 #[inline(always)]
-unsafe fn load_pair<const AT: usize>(from: *const u8) -> (u64, u64) {
+unsafe fn load_pair<const AT: usize, const PLUS: usize>(from: *const u8) -> (u64, u64) {
     let (a, b);
     // SAFETY: the caller's promise.
-    unsafe { asm!("ldp {}, {}, [{}, {}]", out(reg) a, out(reg) b, in(reg) from, const AT) };
+    unsafe {
+        asm!("ldp {}, {}, [{}, {} + {}]", out(reg) a, out(reg) b, in(reg) from, const AT, const PLUS)
+    };
     (a, b)
 }
 
 /// # Safety
 /// As for [`load_pair`], but writable.
 #[inline(always)]
-unsafe fn store_pair<const AT: usize>(to: *mut u8, (a, b): (u64, u64)) {
+unsafe fn store_pair<const AT: usize, const PLUS: usize>(to: *mut u8, (a, b): (u64, u64)) {
     // SAFETY: the caller's promise.
-    unsafe { asm!("stp {}, {}, [{}, {}]", in(reg) a, in(reg) b, in(reg) to, const AT) };
+    unsafe {
+        asm!("stp {}, {}, [{}, {} + {}]", in(reg) a, in(reg) b, in(reg) to, const AT, const PLUS)
+    };
 }
 
 /// # Safety
