@@ -2,27 +2,30 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::layout;
+use crate::{GrantRef, PAGE_SIZE, layout};
 
 /// The class of such devices in the store.
 pub const CLASS: &str = "entropy";
 /// Bytes that one request can ask for.
-pub const BYTES_MAX: usize = 64;
+pub const LENGTH_MAX: usize = PAGE_SIZE;
 
 /// A request of the frontend.
-#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Request {
-    /// How many bytes; beyond [`BYTES_MAX`] means that many.
+    /// The page for the bytes, which the backend may write.
+    pub reference: GrantRef,
+    /// How many; beyond [`LENGTH_MAX`] means that many.
     pub length: u32,
 }
-layout!(Request, 4);
+layout!(Request, 8, length @ 4);
 
 /// The backend's answer.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Response {
-    /// As many random bytes as were asked for, then zeroes.
-    pub bytes: [u8; BYTES_MAX],
+    /// How many random bytes are in the page, from its start: all, or none if it could not be
+    /// written.
+    pub length: u32,
 }
-layout!(Response, 64);
+layout!(Response, 4);

@@ -1,7 +1,11 @@
 //! Random bytes, from dom0's entropy device.
 
-use abi::entropy::{BYTES_MAX, CLASS, Request, Response};
+use alloc::vec;
 
+use abi::entropy::{CLASS, LENGTH_MAX, Request, Response};
+
+use crate::grant::{Access, Grant};
+use crate::shared::SharedPage;
 use crate::xenbus::{Caller, Error, first_frontend};
 use crate::xenstore::Client;
 
@@ -22,11 +26,20 @@ impl Entropy {
     /// Fills `bytes` with random ones.
     ///
     /// # Errors
-    /// [`Error::Removed`] if the device is gone for good.
+    /// [`Error::Removed`] if the device is gone for good; if a page cannot be had or granted.
     pub async fn fill(&self, bytes: &mut [u8]) -> Result<(), Error> {
-        for part in bytes.chunks_mut(BYTES_MAX) {
-            let response = self.0.call(Request { length: part.len() as u32 }).await?;
-            part.iter_mut().zip(response.bytes).for_each(|(byte, random)| *byte = random);
+        let page = SharedPage::allocate()?;
+        let grant = Grant::new(&page, self.0.backend(), Access::ReadWrite)?;
+        let reference = grant.reference();
+        let mut lent = vec![grant];
+        for part in bytes.chunks_mut(LENGTH_MAX) {
+            let request = Request { reference, length: part.len() as u32 };
+            let (response, returned) = self.0.lend(request, lent).await?;
+            if response.length != request.length {
+                return Err(Error::Refused("the backend has no bytes for us".into()));
+            }
+            page.read_bytes(0, part);
+            lent = returned;
         }
         Ok(())
     }

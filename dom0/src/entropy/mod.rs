@@ -6,8 +6,11 @@
 //!
 //! Each byte is given out once, to one guest.
 
-use abi::entropy::{BYTES_MAX, Request, Response};
+use abi::entropy::{LENGTH_MAX, Request, Response};
+use abi::{DomId, Errno, GrantRef};
 use pv_guest_kernel::Environment;
+use pv_guest_kernel::grant::{CopyBatch, End};
+use pv_guest_kernel::shared::SharedPage;
 use pv_guest_kernel::xenbus::{BackLink, Device, Error};
 
 mod source;
@@ -33,15 +36,30 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
         return Err(Error::Refused("the machine has no entropy device".into()));
     };
     let link = BackLink::<Request, Response>::connect(device).await?;
-    link.answer(async |request| answer(&source, request).await).await
+    let guest = device.peer();
+    link.answer(async |request| answer(&source, guest, request).await).await
 }
 
-async fn answer(source: &Source, request: Request) -> Response {
-    let length = usize::try_from(request.length).unwrap_or(BYTES_MAX).min(BYTES_MAX);
+async fn answer(source: &Source, guest: DomId, request: Request) -> Response {
+    let length = usize::try_from(request.length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
     let random = source.take(length).await;
-    let mut bytes = [0; BYTES_MAX];
-    bytes.iter_mut().zip(random).for_each(|(byte, random)| *byte = random);
-    Response { bytes }
+    match write(guest, request.reference, &random) {
+        Ok(()) => Response { length: length as u32 },
+        Err(error) => {
+            log::debug!("{guest}: grant {} cannot be written: {error}", request.reference);
+            Response { length: 0 }
+        }
+    }
+}
+
+/// Writes at most a page of bytes to the beginning of a guest's page.
+fn write(guest: DomId, reference: GrantRef, bytes: &[u8]) -> Result<(), Errno> {
+    let page = SharedPage::allocate()?;
+    page.write_bytes(0, bytes);
+    let mut copies = CopyBatch::default();
+    let copy = copies.push((End::Own(&page), 0), (End::Granted(guest, reference), 0), bytes.len());
+    copies.run()?;
+    if copies.is_done(copy) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use abi::entropy::CLASS;
 use futures_util::future::try_join_all;
 use pv_guest_kernel::entropy::Entropy;
+use pv_guest_kernel::grant::{Access, Grant};
 use pv_guest_kernel::xenbus::{Caller, first_frontend};
 
 use super::*;
 use crate::testing;
 
-/// Plays the device, which gives the numbers from 0, as pairs of bytes, so many at a time.
+/// Plays the device, which gives the numbers from 0, as pairs of bytes, so many bytes at a time.
 async fn count(bytes: usize) {
     let source = source::set_up();
     let mut numbers = (0..u16::MAX).flat_map(u16::to_be_bytes);
@@ -25,14 +26,14 @@ async fn count(bytes: usize) {
 fn each_byte_is_given_out_once() {
     testing::pair(
         CLASS,
-        async || count(128).await,
+        async || count(1000).await,
         async |store| {
             let entropy = Entropy::connect(&store).await.unwrap();
-            let mut buffers = [[0; 100]; 20];
+            let mut buffers = [[0; 5000]; 20];
             try_join_all(buffers.iter_mut().map(|bytes| entropy.fill(bytes))).await.unwrap();
             let pairs = buffers.iter().flat_map(|bytes| bytes.chunks(2));
             let numbers: BTreeSet<&[u8]> = pairs.collect();
-            assert_eq!(numbers.len(), 20 * 50);
+            assert_eq!(numbers.len(), 20 * 2500);
         },
     );
 }
@@ -43,16 +44,40 @@ fn a_guest_gets_no_more_than_it_asks_for_and_no_more_than_fits() {
         CLASS,
         async || {
             let source = source::set_up();
-            source.feed(&[0xff; 200]);
+            source.feed(&[0xff; 10_000]);
             source.wanted().await;
         },
         async |store| {
             let path = first_frontend(&store, CLASS).await.unwrap();
             let caller = Caller::<Request, Response>::connect(&store, &path).await.unwrap();
-            for length in [0, 1, 63, 64, u32::MAX] {
-                let response = caller.call(Request { length }).await.unwrap();
-                let random = response.bytes.iter().filter(|&&byte| byte == 0xff).count();
-                assert_eq!(random, (length as usize).min(BYTES_MAX));
+            for length in [0, 1, 4095, u32::MAX] {
+                let page = SharedPage::allocate().unwrap();
+                let grant = Grant::new(&page, caller.backend(), Access::ReadWrite).unwrap();
+                let request = Request { reference: grant.reference(), length };
+                let (response, _) = caller.lend(request, vec![grant]).await.unwrap();
+                let mut bytes = [0; LENGTH_MAX];
+                page.read_bytes(0, &mut bytes);
+                let random = bytes.iter().filter(|&&byte| byte == 0xff).count();
+                assert_eq!(random, (length as usize).min(LENGTH_MAX));
+                assert_eq!(response.length as usize, random);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_grant_that_is_none_gets_nothing() {
+    testing::pair(
+        CLASS,
+        async || count(1000).await,
+        async |store| {
+            let path = first_frontend(&store, CLASS).await.unwrap();
+            let caller = Caller::<Request, Response>::connect(&store, &path).await.unwrap();
+            let page = SharedPage::allocate().unwrap();
+            let readable = Grant::new(&page, caller.backend(), Access::ReadOnly).unwrap();
+            for reference in [GrantRef(0), GrantRef(u32::MAX), readable.reference()] {
+                let response = caller.call(Request { reference, length: 10 }).await.unwrap();
+                assert_eq!(response.length, 0);
             }
         },
     );

@@ -67,7 +67,7 @@ impl Rings {
 
     /// Empty rings, with pages posted for what will be received. Nobody knows of them yet.
     fn new(backend: DomId) -> Result<Rings, Error> {
-        let (tx_ring, rx_ring) = (page()?, page()?);
+        let (tx_ring, rx_ring) = (SharedPage::allocate()?, SharedPage::allocate()?);
         let mut rings = Rings {
             abilities: Abilities::default(),
             transmit: TxRing::new(tx_ring.clone()),
@@ -261,12 +261,8 @@ async fn abilities(device: &Device) -> Abilities {
     }
 }
 
-fn page() -> Result<SharedPage, Error> {
-    SharedPage::allocate().map_err(|error| Error::Monitor(error.into()))
-}
-
 fn granted(backend: DomId, count: u32, access: Access) -> Result<Vec<Grant>, Error> {
-    (0..count).map(|_| Ok(Grant::new(&page()?, backend, access)?)).collect()
+    (0..count).map(|_| Ok(Grant::new(&SharedPage::allocate()?, backend, access)?)).collect()
 }
 
 fn unasked() -> Error {

@@ -3,9 +3,11 @@
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::string::ToString;
-use core::cell::RefCell;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 use core::pin::pin;
 
+use abi::DomId;
 use abi::ring::Message;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
@@ -13,11 +15,13 @@ use futures_util::future::{Either, select};
 use super::{Device, Error, FrontLink, run_frontend};
 use crate::condition::Condition;
 use crate::executor;
+use crate::grant::Grant;
 use crate::xenstore::Client;
 
 /// A frontend that any number of tasks can ask at a time. The backend answers in the order of the
 /// requests, as [`BackLink::answer`](super::BackLink::answer) does. While it is away requests wait,
-/// and those that it did not answer are sent again, in their order, once it is back.
+/// and those that it did not answer are sent again, in their order, once it is back. So a backend
+/// may see a request that its predecessor has worked on.
 ///
 /// Dropping it closes the device.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub struct Caller<Request, Response>(Rc<State<Request, Response>>);
 /// What the tasks and the driver share.
 #[derive(Debug)]
 struct State<Request, Response> {
+    /// dom0, until there is a connection.
+    backend: Cell<DomId>,
     calls: RefCell<Calls<Request, Response>>,
     /// Notified when there is something for the driver to do.
     changed: Condition,
@@ -47,7 +53,10 @@ struct Calls<Request, Response> {
 #[derive(Debug)]
 struct Call<Request, Response> {
     request: Request,
-    answer: oneshot::Sender<Response>,
+    /// Pages that the request names: they stay the backend's until it has answered, also if nobody
+    /// waits for that any more.
+    lent: Vec<Grant>,
+    answer: oneshot::Sender<(Response, Vec<Grant>)>,
 }
 
 impl<Request, Response> Caller<Request, Response>
@@ -79,13 +88,31 @@ where
         }
     }
 
+    /// The backend's domain: whom pages are to be granted to.
+    pub fn backend(&self) -> DomId {
+        self.0.backend.get()
+    }
+
     /// Asks, and waits for the answer.
     ///
     /// # Errors
     /// [`Error::Removed`] if the device is gone for good.
     pub async fn call(&self, request: Request) -> Result<Response, Error> {
+        let (response, _) = self.lend(request, Vec::new()).await?;
+        Ok(response)
+    }
+
+    /// Asks by a request that names granted pages, and gives them back with the answer.
+    ///
+    /// # Errors
+    /// [`Error::Removed`] if the device is gone for good.
+    pub async fn lend(
+        &self,
+        request: Request,
+        lent: Vec<Grant>,
+    ) -> Result<(Response, Vec<Grant>), Error> {
         let (answer, answered) = oneshot::channel();
-        self.0.calls.borrow_mut().add(Call { request, answer });
+        self.0.calls.borrow_mut().add(Call { request, lent, answer });
         self.0.changed.notify();
         answered.await.map_err(|_| Error::Removed)
     }
@@ -107,12 +134,17 @@ impl<Request: Message, Response: Message> State<Request, Response> {
             finished: false,
             closed: false,
         };
-        State { calls: RefCell::new(calls), changed: Condition::default() }
+        State {
+            backend: Cell::new(DomId::DOM0),
+            calls: RefCell::new(calls),
+            changed: Condition::default(),
+        }
     }
 
     /// The driver: from connection to disconnection.
     async fn drive(&self, device: &Device) -> Result<(), Error> {
         let link = FrontLink::<Request, Response>::connect(device, &[]).await?;
+        self.backend.set(device.peer());
         self.calls.borrow_mut().begin();
         loop {
             while let Some(response) = link.try_receive()? {
@@ -165,7 +197,7 @@ impl<Request: Message, Response: Message> Calls<Request, Response> {
     fn answer(&mut self, response: Response) {
         if let Some(call) = self.asked.pop_front() {
             // Nobody may be waiting any more.
-            let _ = call.answer.send(response);
+            let _ = call.answer.send((response, call.lent));
         }
     }
 

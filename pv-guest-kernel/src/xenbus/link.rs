@@ -14,7 +14,6 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 use super::{Device, Error, State};
 use crate::event::Channel;
 use crate::grant::{Access, Grant, Mapping};
-use crate::memory::OutOfMemory;
 use crate::shared::SharedPage;
 
 impl SharedMemory for SharedPage {
@@ -98,7 +97,7 @@ impl<'d, Request: Message, Response: Message> FrontLink<'d, Request, Response> {
     /// [`Error::Gone`] if the backend closes; what the monitor or the store refuses.
     pub async fn connect(device: &'d Device, details: &[(&str, &str)]) -> Result<Self, Error> {
         device.wait_peer_return(&[State::InitWait]).await?;
-        let page = SharedPage::allocate().map_err(out_of_memory)?;
+        let page = SharedPage::allocate()?;
         let ring = FrontRing::new(page.clone());
         let grant = Grant::new(&page, device.peer(), Access::ReadWrite)?;
         let channel = Channel::alloc_unbound(device.peer())?;
@@ -240,8 +239,4 @@ impl<R: Half> Link<'_, R> {
             Either::Right((error, _)) => Err(error),
         }
     }
-}
-
-fn out_of_memory(error: OutOfMemory) -> Error {
-    Error::Monitor(error.into())
 }

@@ -56,6 +56,7 @@ pub use abi::xenbus::State;
 use thiserror::Error;
 
 use crate::grant::GrantError;
+use crate::memory::OutOfMemory;
 
 pub use backend::serve_backends;
 pub use caller::Caller;
@@ -93,6 +94,9 @@ pub enum Error {
     /// The monitor refused something.
     #[error(transparent)]
     Monitor(#[from] Errno),
+    /// No page for a ring or a buffer.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// The driver's own reason, for people.
     #[error("{0}")]
     Refused(String),

@@ -3,13 +3,15 @@
 use std::pin::pin;
 use std::rc::Rc;
 
-use abi::Errno;
 use abi::xenbus::State;
+use abi::{Errno, GrantRef};
 use futures_util::future::{Either, FutureExt, join, join_all, select};
 
 use super::{BackLink, Caller, Device, Error, serve_backends};
 use crate::executor;
+use crate::grant::{Access, Grant, Mapping};
 use crate::host::Monitor;
+use crate::shared::SharedPage;
 use crate::xenstore::Client;
 use crate::xenstore::fake::FakeStore;
 
@@ -203,6 +205,32 @@ fn what_a_backend_did_not_answer_its_successor_does() {
         let answers: Vec<u64> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers[0], 1000, "it was answered once, and not asked again");
         assert!(answers[1..].iter().copied().eq((1..20).map(|number: u64| number.pow(2))));
+    });
+}
+
+#[test]
+fn a_page_that_was_lent_is_the_backends_until_it_answers() {
+    with_device(async |_, guest, dom0| {
+        let caller = executor::spawn(async move {
+            let caller = connect(&guest).await;
+            let page = SharedPage::allocate().unwrap();
+            let grant = Grant::new(&page, caller.backend(), Access::ReadWrite).unwrap();
+            let reference = grant.reference().0;
+            let asked = caller.lend(reference, vec![grant]).now_or_never();
+            assert!(asked.is_none(), "it was answered before it was sent");
+            caller.call(0).await.unwrap();
+        });
+        let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
+        let link = Link::connect(&device).await.unwrap();
+        let reference = GrantRef(link.receive().await.unwrap());
+        let map = || Mapping::new(device.peer(), &[reference], Access::ReadWrite).map(drop);
+        executor::yield_now().await;
+        assert_eq!(map(), Ok(()), "nobody waits any more, but it was not answered");
+        link.send(&0).unwrap();
+        link.receive().await.unwrap();
+        link.send(&0).unwrap();
+        caller.await;
+        assert!(map().is_err());
     });
 }
 
