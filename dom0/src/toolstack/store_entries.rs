@@ -365,6 +365,7 @@ mod tests {
                 "control/sysrq",
                 "control/feature-poweroff",
                 "control/feature-reboot",
+                "control/feature-suspend",
                 "data"
             ]
         );
