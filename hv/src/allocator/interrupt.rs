@@ -368,8 +368,10 @@ pub fn fill<L: ListRegisters>(
         return;
     }
     let deliverable = vcpu.private.deliverable();
-    vcpu.private.pending &= !deliverable;
-    bits(deliverable).for_each(|number| vcpu.list(registers, number));
+    if deliverable != 0 {
+        vcpu.private.pending &= !deliverable;
+        bits(deliverable).for_each(|number| vcpu.list(registers, number));
+    }
     if domain.any_shared_pending || vcpu.waits_for_room {
         fill_others(vcpu, id, domain, registers);
     }

@@ -83,12 +83,11 @@ fn pick(monitor: &mut Monitor, cpu: CpuId) -> Option<VcpuKey> {
 /// its vCPU's slice ends.
 #[inline(always)]
 pub(super) fn must_pick(monitor: &Monitor, cpu: CpuId) -> bool {
-    let now = timer::now();
-    let must_pick = monitor.scheduler.must_pick(cpu, now);
-    if !must_pick {
-        look_again_at(monitor, monitor.scheduler.preempt_at(cpu, now));
+    let until = monitor.scheduler.goes_on_until(cpu, timer::now());
+    if let Some(until) = until {
+        look_again_at(monitor, until);
     }
-    must_pick
+    until.is_none()
 }
 
 /// Sets the timer for when this CPU must decide again, or a watchdog runs out.
@@ -118,14 +117,14 @@ fn enter(monitor: &mut Monitor, cpu: CpuId, key: VcpuKey) -> Option<*mut Context
         unsafe { (*context).switch_in() };
         percpu::set_resident(key, !*maps_devices);
     }
-    let went_on = percpu::running() == key;
+    let stays = !arrives && percpu::running() == key;
     percpu::set_running(key);
     if timer::virtual_timer::take() {
         // It would interrupt at once.
         vcpu.interrupts.present(interrupts.enabled, &mut Loaded, VIRTUAL_TIMER_PPI);
     }
     fill(&mut vcpu.interrupts, key.vcpu, interrupts, &mut Loaded);
-    if !went_on && vcpu.runstate_area.is_some() {
+    if !stays && vcpu.runstate_area.is_some() {
         publish_runstate(monitor, key);
     }
     Some(context)

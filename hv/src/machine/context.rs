@@ -395,7 +395,11 @@ pub unsafe fn enter(context: *mut Context) -> ! {
         enter_guest(context)
     }
     #[cfg(not(target_os = "none"))]
-    panic!("off the target there is no guest to enter at {context:?}")
+    {
+        // Off the target there is no guest to enter.
+        let _ = context;
+        super::power::system_off()
+    }
 }
 
 #[cfg(not(target_os = "none"))]

@@ -78,7 +78,7 @@ pub mod virtual_timer {
     #[inline(always)]
     pub fn deadline() -> Option<Ticks> {
         let armed = read_register!("cntv_ctl_el0") & (ENABLED | MASKED) == ENABLED;
-        armed.then(|| Ticks(read_register!("cntv_cval_el0")))
+        if armed { Some(Ticks(read_register!("cntv_cval_el0"))) } else { None }
     }
 
     /// Whether it is armed and should have fired.

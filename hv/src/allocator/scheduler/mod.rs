@@ -22,7 +22,7 @@
 //! - A vCPU has a deadline only while it is blocked or parked.
 //! - While a vCPU waits, each CPU that it may use runs another until the end of a slice, or has
 //!   been kicked (named in a [`CpuSet`]) since it last picked. A CPU that was kicked picks, unless
-//!   [`Scheduler::must_pick`] says that setting its timer is enough.
+//!   [`Scheduler::goes_on_until`] says that setting its timer is enough.
 //! - A vCPU that stops wanting to run has been charged for what it has used.
 
 mod cpu_set;
@@ -61,7 +61,7 @@ pub const SLICE_MILLISECONDS: u64 = 5;
 /// When a vCPU gives its CPU to another that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Slice {
-    /// Then, if the other has had less; before, if it has had much less.
+    /// Then, if the other has had less.
     Until(Ticks),
     /// Now: it wants to.
     Yielded,
@@ -94,12 +94,12 @@ pub struct Scheduler {
     kicked: CpuSet,
     /// CPUs that will pick by themselves at the end of a slice, or were told to set their timer so.
     ticking: CpuSet,
+    /// How many domains have a cap.
+    capped: u16,
     slice: Ticks,
     /// The most that a vCPU is charged for at a time: it runs for longer only while nobody waits,
     /// and then its time costs it nothing.
     chargeable: Ticks,
-    /// By how much a vCPU that wakes must have had less than one that runs, to take its CPU.
-    advantage: Span,
     /// By how much a vCPU that slept may have had less than those that did not.
     credit: Span,
     /// By how much one that did not may: that happens where it has a CPU for itself and could not
@@ -133,9 +133,9 @@ impl Scheduler {
             idle: CpuSet::EMPTY,
             kicked: CpuSet::EMPTY,
             ticking: CpuSet::EMPTY,
+            capped: 0,
             slice: Ticks(0),
             chargeable: Ticks(0),
-            advantage: Span::ZERO,
             credit: Span::ZERO,
             arrears: Span::ZERO,
             reach: Span::ZERO,
@@ -146,7 +146,6 @@ impl Scheduler {
     pub fn start_cpu(&mut self, cpu: CpuId, slice: Ticks) {
         self.slice = slice;
         self.chargeable = Ticks(slice.0.saturating_mul(2));
-        self.advantage = Span::of(Ticks(slice.0 / 8));
         self.credit = Span::of(Ticks(slice.0.saturating_mul(2)));
         self.arrears = Span::of(Ticks(slice.0.saturating_mul(64)));
         let largest = Rate::of_weight(1).charge(self.chargeable, MAX_VCPUS as u8);
@@ -168,7 +167,7 @@ impl Scheduler {
             let Some(slot) = Slot::of(key) else { return };
             let vacant = self.units[slot].key == Unit::VACANT.key;
             debug_assert!(vacant, "{domain} takes the place of another");
-            self.shares[slot] = Share::DEFAULT;
+            self.set_share(slot, Share::DEFAULT);
             let had = self.clock.minus(self.credit);
             self.units[slot] = Unit { had, ..Unit::new(key, now) };
         }
@@ -186,7 +185,7 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Forgets a vCPU. `Err` names the CPU on which it still is: it will not run again; kick that
+    /// Forgets a vCPU of a domain that is being destroyed. `Err` names the CPU on which it still is: it will not run again; kick that
     /// CPU and retry once it has picked.
     pub fn remove(&mut self, key: VcpuKey, now: Ticks) -> Result<(), CpuId> {
         if let Some(cpu) = self.pause(key, now) {
@@ -195,6 +194,7 @@ impl Scheduler {
         if let Some(slot) = self.find(key) {
             self.deadlines.cancel(slot);
             self.units[slot] = Unit::VACANT;
+            self.set_share(slot, Share { budget: None, ..self.shares[slot] });
         }
         Ok(())
     }
@@ -202,17 +202,15 @@ impl Scheduler {
     /// Ends a vCPU's block, or its wait for its domain's income if that time has come. Returns the
     /// CPUs to kick, among them the one that it is on: there it shall look what is new.
     pub fn wake(&mut self, key: VcpuKey, now: Ticks) -> CpuSet {
-        // As for `pick`.
-        let this = core::hint::black_box(self);
-        let Some(slot) = this.find(key) else { return CpuSet::EMPTY };
-        let unit = &this.units[slot];
+        let Some(slot) = self.find(key) else { return CpuSet::EMPTY };
+        let unit = &self.units[slot];
         if unit.blocked {
-            this.deadlines.cancel(slot);
-            this.update(slot, now, |unit| unit.blocked = false);
-        } else if unit.place == Place::Parked && this.deadlines.of(slot).is_none() {
-            this.units[slot].place = Place::Aside;
+            self.deadlines.cancel(slot);
+            self.release(slot, now, |unit| unit.blocked = false);
+        } else if unit.place == Place::Parked && self.deadlines.of(slot).is_none() {
+            self.units[slot].place = Place::Aside;
         }
-        this.go_on(slot, now)
+        self.go_on(slot, now)
     }
 
     /// Blocks a vCPU until it is woken, or until the deadline `until` has passed. The CPU that it
@@ -238,7 +236,7 @@ impl Scheduler {
     /// Undoes [`Scheduler::pause`]. Returns the CPUs to kick.
     pub fn unpause(&mut self, key: VcpuKey, now: Ticks) -> CpuSet {
         let Some(slot) = self.find(key) else { return CpuSet::EMPTY };
-        self.update(slot, now, |unit| unit.paused = false);
+        self.release(slot, now, |unit| unit.paused = false);
         self.go_on(slot, now)
     }
 
@@ -293,15 +291,18 @@ impl Scheduler {
         Slot::of(key).filter(|&slot| self.units[slot].key == key)
     }
 
-    /// Changes whether a vCPU wants to run and may, counts it accordingly, and books its time.
+    /// Applies a change after which a vCPU may be runnable. The caller has it go on.
     #[inline(always)]
-    fn update(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
+    fn release(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
         let unit = &mut self.units[slot];
-        let wanted = unit.runnable();
+        let was_runnable = unit.runnable();
         change(unit);
-        let runnable = &mut self.shares[slot].runnable;
-        *runnable = runnable.wrapping_add(unit.runnable().into()).wrapping_sub(wanted.into());
-        unit.book(now);
+        if !unit.runnable() {
+            unit.book(now);
+        } else if !was_runnable {
+            let share = &mut self.shares[slot];
+            share.runnable = share.runnable.wrapping_add(1);
+        }
     }
 
     /// Applies a change that makes a vCPU not runnable. It stays on its CPU until that CPU picks:
@@ -323,8 +324,28 @@ impl Scheduler {
                 self.units[slot].place = Place::Aside;
             }
         }
-        self.update(slot, now, change);
+        let unit = &mut self.units[slot];
+        if unit.runnable() {
+            let share = &mut self.shares[slot];
+            share.runnable = share.runnable.wrapping_sub(1);
+        }
+        change(unit);
+        unit.book(now);
         on
+    }
+
+    #[inline(never)]
+    fn set_share(&mut self, slot: Slot, share: Share) {
+        let was_capped = self.shares[slot].budget.is_some();
+        let is_capped = share.budget.is_some();
+        self.capped = self.capped.wrapping_add(is_capped.into()).wrapping_sub(was_capped.into());
+        self.shares[slot] = share;
+    }
+
+    /// Whether a vCPU's domain has a cap. Mostly none has.
+    #[inline(always)]
+    fn is_capped(&self, slot: Slot) -> bool {
+        self.capped != 0 && self.shares[slot].budget.is_some()
     }
 
     /// Takes a vCPU from where it waits for a CPU, if it does.

@@ -57,31 +57,34 @@ impl Scheduler {
     #[inline(always)]
     fn conclude(&mut self, cpu: CpuId, Turn { run, waits }: Turn, now: Ticks) -> Decision {
         self.idle.set(cpu, run.is_none());
-        self.ticking.set(cpu, run.is_some() && self.someone_waits(cpu));
+        let ticks = run.is_some() && self.someone_waits(cpu);
+        self.ticking.set(cpu, ticks);
         let mut kick = waits.map_or(CpuSet::EMPTY, |slot| self.call_for_again(slot, cpu));
         if run.is_none() && self.queue.has_any_pinned() {
             kick.extend(self.pull(cpu));
         }
-        let run = run.map(|slot| self.units[slot].key);
-        Decision { run, preempt_at: self.preempt_at(cpu, now), kick }
+        let preempt_at = self.look_again_at(cpu, run, ticks, now);
+        Decision { run: run.map(|slot| self.units[slot].key), preempt_at, kick }
     }
 
     /// When this CPU must pick again: its slice ends, or a vCPU that waits for a time on it is due;
     /// or [`Ticks::NEVER`].
-    #[inline(always)]
     pub fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Ticks {
+        let runs = self.cpus[cpu].current.filter(|_| !self.idle.contains(cpu));
+        self.look_again_at(cpu, runs, self.ticking.contains(cpu), now)
+    }
+
+    /// The same for a CPU that runs this vCPU, if any, until the end of its slice if it `ticks`.
+    #[inline(always)]
+    fn look_again_at(&self, cpu: CpuId, runs: Option<Slot>, ticks: bool, now: Ticks) -> Ticks {
         let mut at = self.deadlines.first(cpu);
-        if self.idle.contains(cpu) {
-            return at;
-        }
-        let state = &self.cpus[cpu];
-        if let Slice::Until(end) = state.slice
-            && self.ticking.contains(cpu)
+        if let Slice::Until(end) = self.cpus[cpu].slice
+            && ticks
         {
             at = at.min(end);
         }
-        match state.current {
-            Some(slot) if self.shares[slot].budget.is_some() => self.budget_end(slot, now).min(at),
+        match runs {
+            Some(slot) if self.is_capped(slot) => self.budget_end(slot, now).min(at),
             _ => at,
         }
     }
@@ -97,15 +100,17 @@ impl Scheduler {
         Ticks(now.0.saturating_add(part.max(self.slice.0 / 8)))
     }
 
-    /// Whether a CPU that was kicked must pick. If not, it was only told that somebody waits for the
-    /// end of its slice, which it has from now on: its timer is to be set to
-    /// [`Scheduler::preempt_at`].
+    /// A CPU was kicked. `None` if it must pick. Otherwise it was only told that somebody waits for
+    /// the end of its slice, which it has from now on: it must look again then, or before.
     #[inline(always)]
-    pub fn must_pick(&self, cpu: CpuId, now: Ticks) -> bool {
+    pub fn goes_on_until(&self, cpu: CpuId, now: Ticks) -> Option<Ticks> {
+        if self.kicked.contains(cpu) {
+            return None;
+        }
         let state = &self.cpus[cpu];
-        let goes_on = state.current.is_some_and(|slot| self.units[slot].runnable());
+        let slot = state.current.filter(|&slot| self.units[slot].runnable())?;
         let in_slice = matches!(state.slice, Slice::Until(end) if now < end);
-        self.kicked.contains(cpu) || !goes_on || !in_slice
+        in_slice.then(|| self.look_again_at(cpu, Some(slot), true, now))
     }
 
     /// Whether a vCPU that is on this CPU and not runnable may stay there while nobody else comes.
@@ -158,7 +163,7 @@ impl Scheduler {
                 true
             }
             Slice::Displaced => true,
-            Slice::Until(end) if now < end => self.takes_over(next, had),
+            Slice::Until(end) if now < end => false,
             Slice::Until(_) if others.before(had) => true,
             Slice::Until(_) => {
                 self.cpus[cpu].slice = self.slice_from(now);
@@ -183,7 +188,7 @@ impl Scheduler {
 
     #[inline(always)]
     fn is_out_of_budget(&mut self, slot: Slot, now: Ticks) -> bool {
-        self.shares[slot].budget.is_some() && self.has_spent_all(slot, now)
+        self.is_capped(slot) && self.has_spent_all(slot, now)
     }
 
     #[cold]
@@ -259,8 +264,16 @@ impl Scheduler {
         let since = core::mem::replace(&mut self.cpus[cpu].charged, now);
         let had = self.units[slot].had.plus(self.charge_of(slot, since, now));
         self.units[slot].had = self.near_the_clock(slot, had, self.arrears);
+        if self.is_capped(slot) {
+            self.spend(slot, Ticks(now.0.saturating_sub(since.0)));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn spend(&mut self, slot: Slot, ran: Ticks) {
         if let Some(budget) = &mut self.shares[slot].budget {
-            budget.spend(Ticks(now.0.saturating_sub(since.0)));
+            budget.spend(ran);
         }
     }
 
@@ -296,11 +309,5 @@ impl Scheduler {
     #[inline(never)]
     fn clock_among(&self, cpus: CpuSet) -> VirtualTime {
         cpus.map(|cpu| self.cpus[cpu].clock).reduce(VirtualTime::max).unwrap_or(self.clock)
-    }
-
-    /// Whether a vCPU may interrupt the slice of one that has had so much.
-    #[inline]
-    pub(super) fn takes_over(&self, slot: Slot, had: VirtualTime) -> bool {
-        self.units[slot].had.plus(self.advantage).before(had)
     }
 }

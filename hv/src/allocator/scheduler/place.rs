@@ -1,5 +1,6 @@
 //! Which CPU a vCPU gets that wants to run.
 
+use super::heap::Order;
 use super::virtual_time::VirtualTime;
 use super::{CpuSet, Place, Scheduler, Slice, Slot};
 use crate::types::{CpuId, Ticks};
@@ -16,6 +17,7 @@ impl Scheduler {
             Place::Aside => self.enqueue(slot, now),
             // It never left this CPU, which may have nothing better to do.
             Place::On(cpu) => {
+                self.units[slot].book(now);
                 if self.idle.contains(cpu) {
                     self.lift(slot);
                 }
@@ -43,9 +45,9 @@ impl Scheduler {
     }
 
     /// Who must look at the queue now that a vCPU has come into it: one idle CPU if there is one,
-    /// or else the CPU of which it can take most, and every CPU that runs without a tick, so that
-    /// its vCPU gives way at the end of its slice.
-    #[inline]
+    /// or else the CPU whose vCPU has had most, if that is more, which ends its slice; and every CPU
+    /// that runs without a tick, so that its vCPU gives way at the end of its slice.
+    #[inline(always)]
     fn call_for(&mut self, slot: Slot, now: Ticks) -> CpuSet {
         let unit = &self.units[slot];
         let (affinity, last) = (unit.affinity.without(self.kicked), unit.last);
@@ -59,8 +61,9 @@ impl Scheduler {
         let mut kick = self.make_room(busy);
         if kick.is_empty()
             && let Some((cpu, had)) = self.richest(busy, now)
-            && self.takes_over(slot, had)
+            && self.units[slot].had.before(had)
         {
+            self.cpus[cpu].slice = Slice::Until(now);
             kick.insert(cpu);
         }
         self.kicked.extend(kick);
@@ -70,19 +73,21 @@ impl Scheduler {
     }
 
     /// Who must look at the queue now that a CPU has chosen another than this vCPU.
-    #[inline]
+    #[inline(always)]
     pub(super) fn call_for_again(&mut self, slot: Slot, cpu: CpuId) -> CpuSet {
-        let affinity = self.units[slot].affinity;
-        let others = affinity.without(CpuSet::only(cpu)).without(self.kicked);
+        let others = self.online.without(self.kicked).without(CpuSet::only(cpu));
+        if others.is_empty() { CpuSet::EMPTY } else { self.call_others(slot, others) }
+    }
+
+    #[inline(never)]
+    fn call_others(&mut self, slot: Slot, others: CpuSet) -> CpuSet {
+        let others = self.units[slot].affinity.and(others);
         let free = self.idle.and(others);
         if !free.is_empty() {
             self.kicked.extend(free.lowest());
             return free.lowest();
         }
-        let busy = self.online.without(self.idle).and(others);
-        if busy.is_empty() {
-            return CpuSet::EMPTY;
-        }
+        let busy = others.without(self.idle);
         let mut kick = self.make_room(busy);
         self.kicked.extend(kick);
         kick.extend(self.begin_to_tick(busy));
@@ -139,14 +144,15 @@ impl Scheduler {
     /// The CPU whose vCPU has had most by now, and how much that is.
     #[inline]
     fn richest(&self, cpus: CpuSet, now: Ticks) -> Option<(CpuId, VirtualTime)> {
-        let had = |cpu: CpuId| {
+        let mut richest: Option<(CpuId, VirtualTime)> = None;
+        for cpu in cpus {
             let state = &self.cpus[cpu];
-            let slot = state.current?;
-            Some((cpu, self.units[slot].had.plus(self.charge_of(slot, state.charged, now))))
-        };
-        let richer = |one: (CpuId, VirtualTime), other: (CpuId, VirtualTime)| {
-            if one.1.max(other.1) == one.1 { one } else { other }
-        };
-        cpus.filter_map(had).reduce(richer)
+            let Some(slot) = state.current else { continue };
+            let had = self.units[slot].had.plus(self.charge_of(slot, state.charged, now));
+            if richest.is_none_or(|(_, most)| most.before(had)) {
+                richest = Some((cpu, had));
+            }
+        }
+        richest
     }
 }

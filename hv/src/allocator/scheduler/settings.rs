@@ -43,7 +43,9 @@ impl Scheduler {
             }
         }
         let period = Ticks(self.slice.0.saturating_mul(2));
-        self.shares[slot].set(parameters, period, now);
+        let mut share = self.shares[slot];
+        share.set(parameters, period, now);
+        self.set_share(slot, share);
         self.kicked.extend(kick);
         Ok(kick)
     }

@@ -17,7 +17,10 @@ pub(super) struct Slot(NonZeroU16);
 
 impl Slot {
     /// Set in each, so that an `Option` of one is no larger.
-    const SOME: NonZeroU16 = NonZeroU16::new(1 << 15).unwrap();
+    const SOME: NonZeroU16 = match NonZeroU16::new(1 << 15) {
+        Some(bit) => bit,
+        None => NonZeroU16::MAX,
+    };
     /// Place 0, to fill tables with.
     pub(super) const FIRST: Slot = Slot(Self::SOME);
 

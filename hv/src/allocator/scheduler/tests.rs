@@ -21,13 +21,16 @@ fn decision(machine: &Machine, run: usize, preempt_at: Option<u64>) -> Decision 
 #[test]
 fn alone_means_tickless() {
     let mut machine = Machine::new(1, 2);
+    machine.wake(1);
+    machine.now = 10;
+    machine.block(1, None);
     machine.wake(0);
     assert_eq!(machine.cpus[0], decision(&machine, 0, None));
-    machine.now = 4;
+    machine.now = 14;
     machine.wake(1);
-    let first = decision(&machine, 0, Some(SLICE));
+    let first = decision(&machine, 0, Some(10 + SLICE));
     assert_eq!(machine.cpus[0], first, "the slice began when the vCPU was picked");
-    machine.run_until(SLICE);
+    machine.run_until(10 + SLICE);
     assert_eq!(machine.cpus[0].run, Some(machine.keys[1]));
     machine.block(0, None);
     assert_eq!(machine.cpus[0], decision(&machine, 1, None));
@@ -84,13 +87,14 @@ fn yield_goes_behind_all_that_wait() {
 }
 
 #[test]
-fn who_wakes_a_peer_must_pick_itself() {
+fn who_has_had_less_is_served_as_soon_as_it_wakes() {
     let mut machine = Machine::new(1, 2);
     machine.wake(0);
+    machine.now = 1;
     let kicks = machine.scheduler.wake(machine.keys[1], Ticks(1));
     assert!(kicks.contains(CpuId(0)));
     machine.pick(CpuId(0));
-    assert_eq!(machine.cpus[0], decision(&machine, 0, Some(SLICE)), "it has a slice now");
+    assert_eq!(machine.cpus[0], decision(&machine, 1, Some(1 + SLICE)));
 }
 
 #[test]

@@ -98,10 +98,9 @@ impl Machine {
     pub fn kick(&mut self, cpus: CpuSet) {
         let itself = CpuId(self.now as usize % self.cpus.len());
         for cpu in cpus {
-            if cpu != itself || self.scheduler.must_pick(cpu, self.now()) {
-                self.pick(cpu);
-            } else {
-                self.cpus[cpu.0].preempt_at = self.scheduler.preempt_at(cpu, self.now());
+            match self.scheduler.goes_on_until(cpu, self.now()) {
+                Some(until) if cpu == itself => self.cpus[cpu.0].preempt_at = until,
+                _ => self.pick(cpu),
             }
         }
     }
