@@ -4,6 +4,7 @@
 //! - [`setup`] finds the tools and installs what is missing
 //! - [`build`] makes the images, [`image`] knows their formats
 //! - [`qemu`] turns `qemu/virt.toml` and [`options`] into a running QEMU
+//! - [`linux`] fetches Debian's kernel and makes a guest of it
 //! - [`session`] talks to the dom0 shell in it, over its console
 //! - [`control`] does so from a second terminal, over channels of its own
 //! - [`run`], [`test`], [`bench`], [`new_driver`], [`gdb`] and [`doctor`] are the commands
@@ -14,6 +15,7 @@ pub mod control;
 pub mod doctor;
 pub mod gdb;
 pub mod image;
+pub mod linux;
 pub mod new_driver;
 pub mod options;
 pub mod paths;

@@ -22,6 +22,15 @@ pub struct Machine {
     /// initial ramdisk; may be given several times.
     #[arg(long = "guest", value_name = "NAME=IMAGE[,ramdisk=FILE][,memory=MiB][,vcpus=N]")]
     pub guests: Vec<Guest>,
+    /// Fetches Debian's arm64 kernel and makes it a guest: `xl create -c linux`.
+    #[arg(long)]
+    pub linux: bool,
+    /// The same with this kernel.
+    #[arg(long, value_name = "IMAGE", requires = "linux_initrd")]
+    pub linux_kernel: Option<PathBuf>,
+    /// And this initial ramdisk.
+    #[arg(long, value_name = "FILE", requires = "linux_kernel")]
+    pub linux_initrd: Option<PathBuf>,
     /// A port of this host that leads to a guest's; may be given several times.
     #[arg(long = "forward", value_name = "[tcp:|udp:]HOSTPORT:[ADDRESS:]PORT")]
     pub forwards: Vec<Forward>,

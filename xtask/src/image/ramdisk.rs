@@ -10,6 +10,7 @@ use tar::{Builder, EntryType, Header};
 use toml::{Table, Value};
 
 use super::kernel;
+use crate::linux::Linux;
 use crate::options::Guest;
 
 /// The domain that gets every disk.
@@ -61,6 +62,17 @@ impl Ramdisk {
             self.add(&format!("domains/{name}.toml"), text.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Adds the guest `linux`, whose disk is the machine's disk of this number.
+    ///
+    /// # Errors
+    /// It cannot be added.
+    pub fn add_linux(&mut self, linux: &Linux, disk: usize) -> Result<()> {
+        self.add_kernel(Linux::NAME, &linux.kernel)?;
+        self.add(&format!("ramdisks/{}", Linux::NAME), &linux.ramdisk)?;
+        let file = Linux::domain_file(disk)?;
+        self.add(&format!("domains/{}.toml", Linux::NAME), file.as_bytes())
     }
 
     /// Adds a guest that the user brings: kernel image, initial ramdisk and domain file.

@@ -14,6 +14,7 @@ use super::{CommandLine, Console, Cpu, Forwarded, Layout, Process, Qmp, Virt};
 use crate::build::{Image, Images};
 use crate::control;
 use crate::image::{Ramdisk, Symbols, disk};
+use crate::linux::Linux;
 use crate::options;
 use crate::paths;
 use crate::setup::Qemu;
@@ -74,8 +75,12 @@ impl Machine {
         folder: Folder,
     ) -> Result<Machine> {
         let virt = Virt::load();
-        let disks = disks(options, &virt)?;
-        let ramdisk = ramdisk(images, options, disks.len())?;
+        let mut disks = disks(options, &virt)?;
+        let linux = Linux::new(options)?;
+        let ramdisk = ramdisk(images, options, disks.len(), linux.as_ref())?;
+        if linux.is_some() {
+            disks.push(Linux::make_disk(folder.path())?);
+        }
         fs::write(folder.path().join(RAMDISK), &ramdisk)?;
         let layout = Layout::new(
             &virt.memory,
@@ -208,12 +213,21 @@ fn disks(options: &options::Machine, virt: &Virt) -> Result<Vec<PathBuf>> {
     Ok(options.disks.clone())
 }
 
-fn ramdisk(images: &Images, options: &options::Machine, disks: usize) -> Result<Vec<u8>> {
+/// dom0's ramdisk for a machine with so many disks, and behind them that of Linux.
+fn ramdisk(
+    images: &Images,
+    options: &options::Machine,
+    disks: usize,
+    linux: Option<&Linux>,
+) -> Result<Vec<u8>> {
     let mut ramdisk = Ramdisk::default();
     for guest in &images.guests {
         ramdisk.add_kernel(&guest.name, &fs::read(&guest.flat)?)?;
     }
     ramdisk.add_domain_files(&paths::domain_files(), disks)?;
+    if let Some(linux) = linux {
+        ramdisk.add_linux(linux, disks)?;
+    }
     for guest in &options.guests {
         ramdisk.add_guest(guest)?;
     }

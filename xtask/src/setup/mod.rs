@@ -7,6 +7,7 @@ pub mod apt;
 mod gdb;
 mod linker;
 mod lint;
+mod mke2fs;
 mod qemu;
 mod rustup;
 mod toolchain;
@@ -40,6 +41,8 @@ pub enum Tool {
     Rustfmt,
     /// A debugger that knows arm64.
     Gdb,
+    /// What makes a file system for Linux.
+    Mke2fs,
 }
 
 /// A tool that was found.
@@ -53,8 +56,15 @@ pub struct Found {
 
 impl Tool {
     /// All of them.
-    pub const ALL: [Tool; 6] =
-        [Tool::Toolchain, Tool::Linker, Tool::Qemu, Tool::Clippy, Tool::Rustfmt, Tool::Gdb];
+    pub const ALL: [Tool; 7] = [
+        Tool::Toolchain,
+        Tool::Linker,
+        Tool::Qemu,
+        Tool::Clippy,
+        Tool::Rustfmt,
+        Tool::Gdb,
+        Tool::Mke2fs,
+    ];
     /// What building needs.
     pub const BUILD: &[Tool] = &[Tool::Toolchain, Tool::Linker];
     /// What running needs.
@@ -74,6 +84,7 @@ impl Tool {
             Tool::Clippy => "clippy",
             Tool::Rustfmt => "rustfmt",
             Tool::Gdb => "gdb for arm64",
+            Tool::Mke2fs => "mke2fs",
         }
     }
 
@@ -89,6 +100,7 @@ impl Tool {
             Tool::Clippy => LintTool::Clippy.find(),
             Tool::Rustfmt => LintTool::Rustfmt.find(),
             Tool::Gdb => gdb::find(),
+            Tool::Mke2fs => mke2fs::find(),
         }
     }
 
@@ -101,6 +113,7 @@ impl Tool {
             Tool::Clippy => &["rust-web-clippy"],
             Tool::Rustfmt => &["rustfmt-web"],
             Tool::Gdb => &["gdb-multiarch"],
+            Tool::Mke2fs => &["e2fsprogs"],
         }
     }
 }

@@ -11,7 +11,7 @@ fn arguments(tool: Tool) -> Option<[&'static str; 3]> {
         Tool::Toolchain => Some(["target", "add", TARGET]),
         Tool::Clippy => Some(["component", "add", "clippy"]),
         Tool::Rustfmt => Some(["component", "add", "rustfmt"]),
-        Tool::Linker | Tool::Qemu | Tool::Gdb => None,
+        Tool::Linker | Tool::Qemu | Tool::Gdb | Tool::Mke2fs => None,
     }
 }
 
