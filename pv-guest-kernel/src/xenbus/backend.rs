@@ -76,8 +76,11 @@ async fn run_backend(
         }
         match driver(&device).await {
             // The frontend may start again, for example as another kernel in the same domain.
-            Ok(()) | Err(Error::Gone(_)) => {
-                device.close().await;
+            result @ (Ok(()) | Err(Error::Gone(_))) => {
+                match result {
+                    Ok(()) => device.close().await,
+                    Err(_) => device.close_after_peer().await,
+                }
                 let _ = device.wait_peer_return(&[State::Initialising]).await;
             }
             Err(Error::Removed) => device.close().await,

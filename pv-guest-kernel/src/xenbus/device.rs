@@ -196,6 +196,18 @@ impl Device {
         }
     }
 
+    /// The same after the other end, which is closing: Linux' frontends wait to see that this end
+    /// does so, too, before they are closed.
+    pub(super) async fn close_after_peer(&self) {
+        if self.switch_state(State::Closing).await.is_ok() {
+            let down = [State::Closed, State::Initialising, State::Unknown];
+            let _ = self.wait_peer_return(&down).await;
+        }
+        if let Err(error) = self.switch_state(State::Closed).await {
+            log::debug!("{self}: cannot say that it is closed: {error}");
+        }
+    }
+
     /// Tells the toolstack why the device does not work (as Linux's backends do).
     pub(super) async fn report(&self, error: &Error) {
         log::warn!("{self}: {error}");

@@ -135,6 +135,27 @@ fn a_backend_is_served_when_it_appears_and_closed_when_it_is_taken_away() {
 }
 
 #[test]
+fn a_backend_closes_in_two_steps_for_a_frontend_that_waits_to_see_both() {
+    with_device(async |store, _, dom0| {
+        let server = executor::spawn(async move {
+            let driver = async |device: &Device| {
+                device.switch_state(State::InitWait).await?;
+                Err(device.ended().await)
+            };
+            serve_backends(&dom0, "clock", driver).await
+        });
+        let (front, back) = (format!("{FRONTEND}/state"), format!("{BACKEND}/state"));
+        store.set(&[(&front, "4")]);
+        wait_until(|| store.get(&back).as_deref() == Some("2")).await;
+        store.set(&[(&front, "5")]);
+        wait_until(|| store.get(&back).as_deref() == Some("5")).await;
+        store.set(&[(&front, "6")]);
+        wait_until(|| store.get(&back).as_deref() == Some("6")).await;
+        drop(server);
+    });
+}
+
+#[test]
 fn a_backend_that_was_never_served_is_closed_too() {
     with_device(async |store, _, dom0| {
         store.set(&[(&format!("{BACKEND}/online"), "0")]);
