@@ -24,8 +24,8 @@ layout!(Request, 8, length @ 4);
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Response {
-    /// How many random bytes are in the page, from its start: all, or none if it could not be
-    /// written.
+    /// How many random bytes are in the page, from its start: all, or none if there are none to be
+    /// had or the page could not be written.
     pub length: u32,
 }
 layout!(Response, 4);

@@ -42,7 +42,7 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
 
 async fn answer(source: &Source, guest: DomId, request: Request) -> Response {
     let length = usize::try_from(request.length).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
-    let random = source.take(length).await;
+    let Some(random) = source.take(length).await else { return Response { length: 0 } };
     match write(guest, request.reference, &random) {
         Ok(()) => Response { length: length as u32 },
         Err(error) => {

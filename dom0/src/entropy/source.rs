@@ -18,6 +18,8 @@ pub(super) struct Source {
     fed: Condition,
     is_short: Cell<bool>,
     short: Condition,
+    /// There will be no more.
+    is_exhausted: Cell<bool>,
 }
 
 /// The machine's source, if it has one.
@@ -33,9 +35,11 @@ pub(super) fn set_up() -> Rc<Source> {
 }
 
 impl Source {
-    /// Takes so many bytes, which nobody else gets, when there are so many.
-    pub(super) async fn take(&self, length: usize) -> Vec<u8> {
-        self.fed.until(|| self.split_off(length)).await
+    /// Takes so many bytes, which nobody else gets, when there are so many. `None` if there never
+    /// will be.
+    pub(super) async fn take(&self, length: usize) -> Option<Vec<u8>> {
+        let taken = || self.split_off(length).map(Some);
+        self.fed.until(|| taken().or_else(|| self.is_exhausted.get().then_some(None))).await
     }
 
     fn split_off(&self, length: usize) -> Option<Vec<u8>> {
@@ -56,6 +60,12 @@ impl Source {
     /// Adds random bytes.
     pub(super) fn feed(&self, bytes: &[u8]) {
         self.bytes.borrow_mut().extend_from_slice(bytes);
+        self.fed.notify();
+    }
+
+    /// There will be no more.
+    pub(super) fn exhaust(&self) {
+        self.is_exhausted.set(true);
         self.fed.notify();
     }
 }

@@ -84,6 +84,25 @@ fn a_grant_that_is_none_gets_nothing() {
 }
 
 #[test]
+fn a_guest_learns_that_the_device_is_broken() {
+    testing::pair(
+        CLASS,
+        async || {
+            let source = source::set_up();
+            source.feed(&[1; 100]);
+            source.wanted().await;
+            source.exhaust();
+        },
+        async |store| {
+            let entropy = Entropy::connect(&store).await.unwrap();
+            entropy.fill(&mut [0; 60]).await.unwrap();
+            assert!(matches!(entropy.fill(&mut [0; 60]).await, Err(Error::Refused(_))));
+            entropy.fill(&mut [0; 40]).await.unwrap();
+        },
+    );
+}
+
+#[test]
 fn without_a_device_a_guest_is_refused() {
     testing::pair(
         CLASS,

@@ -60,7 +60,10 @@ async fn feed(source: Rc<Source>, mut device: Rng) {
         let mut bytes = vec![0; PAGE_SIZE];
         match device.read(&mut bytes).await {
             Ok(count) => source.feed(bytes.get(..count).unwrap_or_default()),
-            Err(error) => return log::error!("the entropy device is no longer used: {error}"),
+            Err(error) => {
+                log::error!("the entropy device is no longer used: {error}");
+                return source.exhaust();
+            }
         }
     }
 }

@@ -6,10 +6,10 @@ use alloc::{
 };
 
 use super::{basic, line_editor::Completer, xl};
-use crate::toolstack::Toolstack;
+use crate::toolstack::{Toolstack, device};
 
 /// Verbs whose argument is a domain.
-const TAKE_DOMAIN: [&str; 12] = [
+const TAKE_DOMAIN: [&str; 15] = [
     "list",
     "destroy",
     "shutdown",
@@ -22,6 +22,9 @@ const TAKE_DOMAIN: [&str; 12] = [
     "network-list",
     "network-attach",
     "network-detach",
+    "device-list",
+    "device-attach",
+    "device-detach",
 ];
 
 /// Knows the words that a line may go on with.
@@ -46,6 +49,7 @@ impl Words {
                 owned(&mut self.toolstack.ramdisk().domain_names())
             }
             ["xl", verb] if TAKE_DOMAIN.contains(verb) => self.toolstack.names(),
+            ["xl", "device-attach" | "device-detach", _] => owned(&mut device::classes()),
             ["xl", "shutdown", "-w"] | ["xl", "sched-credit2", "-d"] => self.toolstack.names(),
             _ => Vec::new(),
         }

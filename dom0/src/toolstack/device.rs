@@ -57,11 +57,15 @@ fn setting(part: &str) -> Result<(String, String), DeviceError> {
     Ok((key.to_string(), value.to_string()))
 }
 
-/// The classes that can be named here, for people.
-fn known() -> String {
+/// The classes that can be named here.
+pub fn classes() -> impl Iterator<Item = &'static str> {
     let is_otherwise = |class: &str| OTHERWISE.iter().any(|(other, _)| *other == class);
-    let classes: Vec<&str> = backends::classes().filter(|class| !is_otherwise(class)).collect();
-    if classes.is_empty() { "none".into() } else { classes.join(", ") }
+    backends::classes().filter(move |class| !is_otherwise(class))
+}
+
+/// The same for people.
+fn known() -> String {
+    classes().collect::<Vec<_>>().join(", ")
 }
 
 /// What is wrong with a device's string.
