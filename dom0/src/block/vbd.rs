@@ -5,7 +5,6 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::pin::pin;
-use core::str::FromStr;
 
 use abi::block::{InfoFlags, PROTOCOL, SECTOR_SIZE, key};
 use abi::ring::BackRing;
@@ -81,15 +80,16 @@ async fn offer(device: &Device, volume: &Volume, mode: Mode) -> Result<(), Error
 
 /// Takes what the frontend has brought.
 async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<Server>, Error> {
-    let protocol = optional(device, key::PROTOCOL, PROTOCOL.to_string()).await?;
-    if protocol != PROTOCOL {
+    let protocol = device.read_peer_optional::<String>(key::PROTOCOL).await?;
+    if let Some(protocol) = protocol.filter(|protocol| protocol != PROTOCOL) {
         // The layout of requests depends on it.
         return Err(Error::Refused(format!("the frontend speaks {protocol}, not {PROTOCOL}")));
     }
-    let persistent = optional(device, key::PERSISTENT, 0_u32).await? != 0;
+    let persistent = device.peer_has(key::PERSISTENT).await?;
     let grants = Grants::new(device.peer(), persistent);
     let limits = volume.limits(mode == Mode::ReadOnly);
-    let queues = up_to(key::QUEUES, optional(device, key::QUEUES, 1).await?, MAX_QUEUES)?;
+    let queues = device.read_peer_optional(key::QUEUES).await?.unwrap_or(1);
+    let queues = up_to(key::QUEUES, queues, MAX_QUEUES)?;
     let mut servers = Vec::new();
     for queue in 0..queues {
         let prefix = if queues == 1 { String::new() } else { format!("queue-{queue}/") };
@@ -103,12 +103,12 @@ async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<
 /// The ring and the port in this part of the frontend's directory.
 async fn connect(device: &Device, prefix: &str) -> Result<(Ring, Channel), Error> {
     let mut references = Vec::new();
-    match optional(device, key::RING_ORDER, u32::MAX).await? {
-        u32::MAX => {
+    match device.read_peer_optional(key::RING_ORDER).await? {
+        None => {
             let key = format!("{prefix}{}", key::RING_REF);
             references.push(GrantRef(device.read_peer(&key).await?));
         }
-        order => {
+        Some(order) => {
             for page in 0..1_u32 << up_to(key::RING_ORDER, order, MAX_RING_ORDER)? {
                 let key = format!("{prefix}{}{page}", key::RING_REF);
                 references.push(GrantRef(device.read_peer(&key).await?));
@@ -140,14 +140,6 @@ async fn announce(device: &Device, volume: &Volume, mode: Mode) -> Result<(), Er
         (key::INFO, &info),
     ];
     device.publish(&keys, State::Connected).await
-}
-
-/// A key that a frontend need not write.
-async fn optional<T: FromStr>(device: &Device, key: &str, default: T) -> Result<T, Error> {
-    match device.read_peer(key).await {
-        Err(Error::Key { error: Errno::ENOENT, .. }) => Ok(default),
-        result => result,
-    }
 }
 
 fn up_to(key: &str, value: u32, most: u32) -> Result<u32, Error> {

@@ -83,26 +83,21 @@ impl Connection {
         let tx = GrantRef(device.read_peer(key::TX_RING).await?);
         let rx = GrantRef(device.read_peer(key::RX_RING).await?);
         let port = Port(device.read_peer(key::EVENT_CHANNEL).await?);
-        if !has(device, key::REQUEST_RX_COPY).await {
+        if !device.peer_has(key::REQUEST_RX_COPY).await? {
             let reason = "the frontend does not ask for copies (request-rx-copy)";
             return Err(Error::Refused(reason.into()));
         }
-        let scatter_gather = has(device, key::SCATTER_GATHER).await;
+        let scatter_gather = device.peer_has(key::SCATTER_GATHER).await?;
         let abilities = Abilities {
             scatter_gather,
-            segmentation: scatter_gather && has(device, key::GSO_TCPV4).await,
-            blank_checksums: !has(device, key::NO_CHECKSUM_OFFLOAD).await,
+            segmentation: scatter_gather && device.peer_has(key::GSO_TCPV4).await?,
+            blank_checksums: !device.peer_has(key::NO_CHECKSUM_OFFLOAD).await?,
         };
         // The rings' pages keep the mapping.
         let mapping = Mapping::new(device.peer(), &[tx, rx], Access::ReadWrite)?;
         let channel = Rc::new(Channel::bind_interdomain(device.peer(), port)?);
         Ok(Connection { rings: [mapping.page(0), mapping.page(1)], channel, abilities })
     }
-}
-
-/// A key that a frontend need not write.
-async fn has(device: &Device, key: &str) -> bool {
-    device.read_peer::<u32>(key).await.is_ok_and(|value| value != 0)
 }
 
 /// The way of frames from the guest.

@@ -4,7 +4,6 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::str::FromStr;
 
 use abi::Errno;
 use abi::block::{InfoFlags, PROTOCOL, Request, Response, key};
@@ -34,8 +33,9 @@ impl Connection {
     /// the disk, too.
     pub(super) async fn open(device: &Device) -> Result<(Connection, Info), Error> {
         device.wait_peer_return(&[State::InitWait]).await?;
-        let order = optional(device, key::MAX_RING_ORDER).await?.unwrap_or(0).min(RING_ORDER);
-        let persistent = optional(device, key::PERSISTENT).await?.unwrap_or(0_u32) != 0;
+        let order =
+            device.read_peer_optional(key::MAX_RING_ORDER).await?.unwrap_or(0).min(RING_ORDER);
+        let persistent = device.peer_has(key::PERSISTENT).await?;
         let pages = SharedPage::allocate_run(1 << order).map_err(Errno::from)?;
         let ring = FrontRing::new(RingPages::new(pages.iter().cloned()).ok_or(Errno::ENOMEM)?);
         let grant = |page: &SharedPage| Grant::new(page, device.peer(), Access::ReadWrite);
@@ -99,17 +99,8 @@ async fn read_info(device: &Device) -> Result<Info, Error> {
         read_only: flags.contains(InfoFlags::READ_ONLY),
         cdrom: flags.contains(InfoFlags::CDROM),
         removable: flags.contains(InfoFlags::REMOVABLE),
-        flush: optional(device, key::FLUSH).await?.unwrap_or(0_u32) != 0,
-        discard: optional(device, key::DISCARD).await?.unwrap_or(0_u32) != 0,
-        segments: optional(device, key::MAX_INDIRECT).await?.unwrap_or(0),
+        flush: device.peer_has(key::FLUSH).await?,
+        discard: device.peer_has(key::DISCARD).await?,
+        segments: device.read_peer_optional(key::MAX_INDIRECT).await?.unwrap_or(0),
     })
-}
-
-/// A key that a backend need not write.
-async fn optional<T: FromStr>(device: &Device, key: &str) -> Result<Option<T>, Error> {
-    match device.read_peer(key).await {
-        Ok(value) => Ok(Some(value)),
-        Err(Error::Key { error: Errno::ENOENT, .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -21,11 +21,9 @@ use core::task::Poll;
 use abi::block::{MAX_SEGMENTS, SECTOR_SIZE};
 use abi::{Errno, PAGE_SIZE};
 use futures_channel::oneshot;
-use futures_util::future::{Either, select};
 use thiserror::Error as ErrorMessage;
 
-use crate::executor;
-use crate::xenbus::{Device, Error, run_frontend};
+use crate::xenbus::{Device, Error, run_frontend, start_driver};
 use crate::xenstore::Client;
 
 mod buffer;
@@ -119,20 +117,14 @@ impl Disk {
             connected: RefCell::new(Some(connected)),
         });
         let (store, path, driven) = (store.clone(), path.to_string(), state.clone());
-        let driver = executor::spawn(async move {
+        let driver = async move {
             let result = run_frontend(&store, &path, async |device| driven.drive(device).await);
             let result = result.await;
             driven.queue.borrow_mut().close();
             result
-        });
-        match select(first_connection, driver).await {
-            Either::Left((_, driver)) => {
-                driver.detach();
-                Ok(Disk { name: name(number), state })
-            }
-            Either::Right((Ok(()), _)) => Err(Error::Removed),
-            Either::Right((Err(error), _)) => Err(error),
-        }
+        };
+        start_driver(driver, first_connection).await?;
+        Ok(Disk { name: name(number), state })
     }
 
     /// The name under which the toolstack configured it, such as `xvda`.

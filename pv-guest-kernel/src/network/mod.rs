@@ -20,12 +20,11 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 
 use abi::Errno;
-use futures_util::future::{Either, select};
 use thiserror::Error as ErrorMessage;
 
-use crate::xenbus::{Error, first_frontend, run_frontend};
+use crate::Environment;
+use crate::xenbus::{Error, first_frontend, run_frontend, start_driver};
 use crate::xenstore::Client;
-use crate::{Environment, executor};
 
 mod backlog;
 mod checksum;
@@ -129,20 +128,12 @@ impl Network {
     ) -> Result<Network, Error> {
         let stack = Stack::new(configuration);
         let (store, path, driven) = (store.clone(), path.to_string(), stack.clone());
-        let driver = executor::spawn(async move {
+        let driver = async move {
             let result = run_frontend(&store, &path, async |device| driven.drive(device).await);
             result.await.inspect_err(|error| log::error!("{path}: {error}"))
-        });
-        let network = Network(stack.clone());
-        let connected = core::pin::pin!(stack.until(|_| Some(())));
-        match select(connected, driver).await {
-            Either::Left(((), driver)) => {
-                driver.detach();
-                Ok(network)
-            }
-            Either::Right((Ok(()), _)) => Err(Error::Removed),
-            Either::Right((Err(error), _)) => Err(error),
-        }
+        };
+        start_driver(driver, stack.until(|_| Some(()))).await?;
+        Ok(Network(stack))
     }
 
     /// Waits until the interface has an address.

@@ -61,7 +61,7 @@ impl Rings {
         let mut rings = Rings::new(device.peer())?;
         rings.offer(device).await?;
         device.wait_peer(&[State::Connected]).await?;
-        rings.abilities = abilities(device).await;
+        rings.abilities = abilities(device).await?;
         Ok(rings)
     }
 
@@ -251,14 +251,13 @@ impl Rings {
     }
 }
 
-async fn abilities(device: &Device) -> Abilities {
-    let has = async |key| device.read_peer::<u32>(key).await.is_ok_and(|value| value != 0);
-    let scatter_gather = has(key::SCATTER_GATHER).await;
-    Abilities {
+async fn abilities(device: &Device) -> Result<Abilities, Error> {
+    let scatter_gather = device.peer_has(key::SCATTER_GATHER).await?;
+    Ok(Abilities {
         scatter_gather,
-        segmentation: scatter_gather && has(key::GSO_TCPV4).await,
-        blank_checksums: !has(key::NO_CHECKSUM_OFFLOAD).await,
-    }
+        segmentation: scatter_gather && device.peer_has(key::GSO_TCPV4).await?,
+        blank_checksums: !device.peer_has(key::NO_CHECKSUM_OFFLOAD).await?,
+    })
 }
 
 fn granted(backend: DomId, count: u32, access: Access) -> Result<Vec<Grant>, Error> {

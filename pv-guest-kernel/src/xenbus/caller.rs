@@ -12,9 +12,8 @@ use abi::ring::Message;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 
-use super::{Device, Error, FrontLink, run_frontend};
+use super::{Device, Error, FrontLink, run_frontend, start_driver};
 use crate::condition::Condition;
-use crate::executor;
 use crate::grant::Grant;
 use crate::xenstore::Client;
 
@@ -72,20 +71,14 @@ where
         let (connected, first_connection) = oneshot::channel();
         let state = Rc::new(State::new(connected));
         let (store, path, driven) = (store.clone(), path.to_string(), state.clone());
-        let driver = executor::spawn(async move {
+        let driver = async move {
             let result = run_frontend(&store, &path, async |device| driven.drive(device).await);
             let result = result.await;
             driven.calls.borrow_mut().close();
             result
-        });
-        match select(first_connection, driver).await {
-            Either::Left((_, driver)) => {
-                driver.detach();
-                Ok(Caller(state))
-            }
-            Either::Right((Ok(()), _)) => Err(Error::Removed),
-            Either::Right((Err(error), _)) => Err(error),
-        }
+        };
+        start_driver(driver, first_connection).await?;
+        Ok(Caller(state))
     }
 
     /// The backend's domain: whom pages are to be granted to.

@@ -107,6 +107,27 @@ impl Device {
         read(&self.store, &format!("{}/{key}", self.peer_path)).await
     }
 
+    /// Reads a key that the other end need not publish.
+    ///
+    /// # Errors
+    /// [`Error::Key`] if it is there and says what cannot be.
+    pub async fn read_peer_optional<T: FromStr>(&self, key: &str) -> Result<Option<T>, Error> {
+        match self.read_peer(key).await {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Key { error: Errno::ENOENT, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the other end has published a key as a number that is not zero: that it can do
+    /// something, or wants it.
+    ///
+    /// # Errors
+    /// As for [`Device::read_peer_optional`].
+    pub async fn peer_has(&self, key: &str) -> Result<bool, Error> {
+        Ok(self.read_peer_optional::<u32>(key).await?.is_some_and(|value| value != 0))
+    }
+
     /// Publishes keys and this end's next state in one step.
     ///
     /// # Errors

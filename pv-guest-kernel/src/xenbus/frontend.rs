@@ -3,10 +3,13 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::pin::pin;
 
 use abi::Errno;
+use futures_util::future::{Either, select};
 
 use super::{Device, Error, State};
+use crate::executor;
 use crate::xenstore::Client;
 
 /// The directories of this domain's devices of a class, such as `vbd`.
@@ -40,6 +43,24 @@ pub async fn first_frontend(store: &Client, class: &str) -> Result<String, Errno
             told = true;
         }
         watch.next().await;
+    }
+}
+
+/// Starts a driver in a task of its own; returns when it has its first connection. Dropped before,
+/// the driver ends.
+///
+/// # Errors
+/// If the driver ends before that: its own, or [`Error::Removed`].
+pub async fn start_driver(
+    driver: impl Future<Output = Result<(), Error>> + 'static,
+    first_connection: impl Future,
+) -> Result<(), Error> {
+    match select(pin!(first_connection), executor::spawn(driver)).await {
+        Either::Left((_, driver)) => {
+            driver.detach();
+            Ok(())
+        }
+        Either::Right((result, _)) => result.and(Err(Error::Removed)),
     }
 }
 

@@ -61,7 +61,7 @@ use crate::memory::OutOfMemory;
 pub use backend::serve_backends;
 pub use caller::Caller;
 pub use device::Device;
-pub use frontend::{first_frontend, frontends, run_frontend};
+pub use frontend::{first_frontend, frontends, run_frontend, start_driver};
 pub use link::{BackLink, FrontLink, Link};
 pub use pages::RingPages;
 
