@@ -16,14 +16,6 @@ pub struct Decision {
     pub kick: CpuSet,
 }
 
-/// What a CPU does from now on.
-struct Turn {
-    /// Who runs.
-    run: Option<Slot>,
-    /// Who waits, although it may have counted on this CPU.
-    waits: Option<Slot>,
-}
-
 impl Scheduler {
     /// Decides what this CPU runs now. The vCPU that it ran so far leaves it if it may not go on
     /// there, or if another one is to have its turn.
@@ -38,55 +30,132 @@ impl Scheduler {
     fn decide(&mut self, cpu: CpuId, now: Ticks) -> Decision {
         self.kicked.remove(cpu);
         let next = self.next(cpu, now);
-        let turn = match self.cpus[cpu].current {
+        match self.cpus[cpu].current {
             Some(slot) if self.units[slot].runnable() => self.contend(cpu, slot, next, now),
             // It stays in the registers of an idle CPU.
-            Some(slot) if next.is_none() && self.may_sleep_on(cpu, slot) => {
-                Turn { run: None, waits: None }
+            Some(slot) if next.is_none() && self.may_sleep_on(cpu, slot) => self.rests(cpu),
+            current => {
+                if let Some(slot) = current {
+                    self.units[slot].lie_aside(now);
+                }
+                self.turn_to(cpu, next, now)
             }
-            Some(slot) => {
-                self.units[slot].lie_aside(now);
-                self.run(cpu, next, now)
-            }
-            None => self.run(cpu, next, now),
-        };
-        self.conclude(cpu, turn, now)
+        }
     }
 
-    /// Notes what this CPU does from now on, and who else must look at the queue therefore.
+    /// A CPU's vCPU wants to go on, and perhaps another one to have its turn.
     #[inline(always)]
-    fn conclude(&mut self, cpu: CpuId, Turn { run, waits }: Turn, now: Ticks) -> Decision {
-        self.idle.set(cpu, run.is_none());
-        let ticks = run.is_some() && self.someone_waits(cpu);
-        self.ticking.set(cpu, ticks);
-        let mut kick = waits.map_or(CpuSet::EMPTY, |slot| self.call_for_again(slot, cpu));
-        if run.is_none() && self.queue.has_any_pinned() {
-            kick.extend(self.pull(cpu));
+    fn contend(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> Decision {
+        if self.idle.contains(cpu) {
+            self.begin_slice(cpu, slot, now);
+        } else {
+            self.charge(cpu, slot, now);
         }
-        let preempt_at = self.look_again_at(cpu, run, ticks, now);
-        Decision { run: run.map(|slot| self.units[slot].key), preempt_at, kick }
+        if !self.units[slot].affinity.contains(cpu) || self.is_out_of_budget(slot, now) {
+            return self.send_away(cpu, slot, next, now);
+        }
+        match next {
+            Some(next) if self.gives_way(cpu, slot, next, now) => {
+                self.exchange(cpu, slot, next, now);
+                self.runs(cpu, next, Some(slot), now)
+            }
+            Some(next) => self.runs(cpu, slot, Some(next), now),
+            None => {
+                // A wish to yield is over when nobody takes it up.
+                let slice = &mut self.cpus[cpu].slice;
+                if !matches!(slice, Slice::Until(_)) {
+                    *slice = Slice::Until(now);
+                }
+                self.runs(cpu, slot, None, now)
+            }
+        }
+    }
+
+    /// A CPU's vCPU wants to go on, and may not do so here, or not now.
+    #[cold]
+    #[inline(never)]
+    fn send_away(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> Decision {
+        if self.is_out_of_budget(slot, now) {
+            self.park(cpu, slot, now);
+            return self.turn_to(cpu, next, now);
+        }
+        let mut decision = self.turn_to(cpu, next, now);
+        let Unit { affinity, had, .. } = self.units[slot];
+        self.queue.insert(slot, had, affinity);
+        self.units[slot].wait(Place::Queued, now);
+        decision.kick.extend(self.call_for_again(slot, cpu));
+        decision
+    }
+
+    /// Gives the CPU to a vCPU that waits for it, or to none.
+    #[inline(always)]
+    fn turn_to(&mut self, cpu: CpuId, next: Option<Slot>, now: Ticks) -> Decision {
+        self.cpus[cpu].current = next;
+        let Some(next) = next else { return self.rests(cpu) };
+        self.queue.remove(next, self.units[next].affinity);
+        self.settle_in(cpu, next, now);
+        self.runs(cpu, next, None, now)
+    }
+
+    /// Gives the CPU to a vCPU that waits for it, and has the one that it ran wait.
+    #[inline(always)]
+    fn exchange(&mut self, cpu: CpuId, slot: Slot, next: Slot, now: Ticks) {
+        let Unit { affinity, had, .. } = self.units[slot];
+        let next_affinity = self.units[next].affinity;
+        if affinity == CpuSet::ALL && next_affinity == CpuSet::ALL {
+            self.queue.exchange_first(slot, had);
+        } else {
+            self.queue.remove(next, next_affinity);
+            self.queue.insert(slot, had, affinity);
+        }
+        self.cpus[cpu].current = Some(next);
+        self.settle_in(cpu, next, now);
+        self.units[slot].wait(Place::Queued, now);
+    }
+
+    /// This CPU runs this vCPU from now on, and one waits that may have counted on this CPU: who
+    /// else must look at the queue therefore.
+    #[inline(always)]
+    fn runs(&mut self, cpu: CpuId, slot: Slot, waits: Option<Slot>, now: Ticks) -> Decision {
+        self.idle.remove(cpu);
+        let ticks = self.someone_waits(cpu);
+        self.ticking.set(cpu, ticks);
+        let kick = waits.map_or(CpuSet::EMPTY, |waits| self.call_for_again(waits, cpu));
+        let preempt_at = self.look_again_at(cpu, slot, ticks, now);
+        Decision { run: Some(self.units[slot].key), preempt_at, kick }
+    }
+
+    /// This CPU has nothing to run from now on.
+    #[inline(always)]
+    fn rests(&mut self, cpu: CpuId) -> Decision {
+        self.idle.insert(cpu);
+        self.ticking.remove(cpu);
+        let pull = self.queue.has_any_pinned();
+        let kick = if pull { self.pull(cpu) } else { CpuSet::EMPTY };
+        Decision { run: None, preempt_at: self.deadlines.first(cpu), kick }
     }
 
     /// When this CPU must pick again: its slice ends, or a vCPU that waits for a time on it is due;
     /// or [`Ticks::NEVER`].
     pub fn preempt_at(&self, cpu: CpuId, now: Ticks) -> Ticks {
-        let runs = self.cpus[cpu].current.filter(|_| !self.idle.contains(cpu));
-        self.look_again_at(cpu, runs, self.ticking.contains(cpu), now)
+        match self.cpus[cpu].current {
+            Some(slot) if !self.idle.contains(cpu) => {
+                self.look_again_at(cpu, slot, self.ticking.contains(cpu), now)
+            }
+            _ => self.deadlines.first(cpu),
+        }
     }
 
-    /// The same for a CPU that runs this vCPU, if any, until the end of its slice if it `ticks`.
+    /// The same for a CPU that runs this vCPU, until the end of its slice if it `ticks`.
     #[inline(always)]
-    fn look_again_at(&self, cpu: CpuId, runs: Option<Slot>, ticks: bool, now: Ticks) -> Ticks {
+    fn look_again_at(&self, cpu: CpuId, slot: Slot, ticks: bool, now: Ticks) -> Ticks {
         let mut at = self.deadlines.first(cpu);
         if let Slice::Until(end) = self.cpus[cpu].slice
             && ticks
         {
             at = at.min(end);
         }
-        match runs {
-            Some(slot) if self.is_capped(slot) => self.budget_end(slot, now).min(at),
-            _ => at,
-        }
+        if self.is_capped(slot) { self.budget_end(slot, now).min(at) } else { at }
     }
 
     /// When a vCPU that runs has to be looked at because of its domain's budget, of which its
@@ -110,7 +179,7 @@ impl Scheduler {
         let state = &self.cpus[cpu];
         let slot = state.current.filter(|&slot| self.units[slot].runnable())?;
         let in_slice = matches!(state.slice, Slice::Until(end) if now < end);
-        in_slice.then(|| self.look_again_at(cpu, Some(slot), true, now))
+        in_slice.then(|| self.look_again_at(cpu, slot, true, now))
     }
 
     /// Whether a vCPU that is on this CPU and not runnable may stay there while nobody else comes.
@@ -118,38 +187,6 @@ impl Scheduler {
     fn may_sleep_on(&self, cpu: CpuId, slot: Slot) -> bool {
         let unit = &self.units[slot];
         !unit.paused && unit.affinity.contains(cpu)
-    }
-
-    /// A CPU's vCPU wants to go on, and perhaps another one to have its turn.
-    #[inline(always)]
-    fn contend(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) -> Turn {
-        if self.idle.contains(cpu) {
-            self.begin_slice(cpu, slot, now);
-        } else {
-            self.charge(cpu, slot, now);
-        }
-        if self.is_out_of_budget(slot, now) {
-            self.park(cpu, slot, now);
-            return self.run(cpu, next, now);
-        }
-        let gives_way = match next {
-            _ if !self.units[slot].affinity.contains(cpu) => true,
-            Some(next) => self.gives_way(cpu, slot, next, now),
-            None => {
-                // A wish to yield is over when nobody takes it up.
-                let slice = &mut self.cpus[cpu].slice;
-                if !matches!(slice, Slice::Until(_)) {
-                    *slice = Slice::Until(now);
-                }
-                false
-            }
-        };
-        if gives_way {
-            self.exchange(cpu, slot, next, now);
-            Turn { run: next, waits: Some(slot) }
-        } else {
-            Turn { run: Some(slot), waits: next }
-        }
     }
 
     /// Whether the current vCPU has to make room for one that waits. If not, its slice begins anew
@@ -205,35 +242,6 @@ impl Scheduler {
         if let Some(budget) = &self.shares[slot].budget {
             self.deadlines.set(cpu, slot, budget.next_income());
         }
-    }
-
-    /// Gives the CPU to a vCPU that waits for it, or to none.
-    #[inline(always)]
-    fn run(&mut self, cpu: CpuId, next: Option<Slot>, now: Ticks) -> Turn {
-        self.cpus[cpu].current = next;
-        if let Some(slot) = next {
-            self.queue.remove(slot, self.units[slot].affinity);
-            self.settle_in(cpu, slot, now);
-        }
-        Turn { run: next, waits: None }
-    }
-
-    /// Gives the CPU to a vCPU that waits, or to none, and has the one that it ran wait.
-    #[inline(always)]
-    fn exchange(&mut self, cpu: CpuId, slot: Slot, next: Option<Slot>, now: Ticks) {
-        let Unit { affinity, had, .. } = self.units[slot];
-        match next {
-            Some(next) if affinity == CpuSet::ALL && self.units[next].affinity == CpuSet::ALL => {
-                self.queue.exchange_first(slot, had);
-                self.cpus[cpu].current = Some(next);
-                self.settle_in(cpu, next, now);
-            }
-            next => {
-                self.run(cpu, next, now);
-                self.queue.insert(slot, had, affinity);
-            }
-        }
-        self.units[slot].wait(Place::Queued, now);
     }
 
     #[inline(always)]
