@@ -13,7 +13,7 @@ use super::physical_timer::PhysicalTimer;
 use super::vcpu::{InfoPlace, Polling};
 use super::{Monitor, Privileged};
 use crate::machine::memory::RamFrame;
-use crate::machine::{rtc, timer};
+use crate::machine::{percpu, rtc, timer};
 use crate::types::{MAX_VCPUS, Ticks, VcpuKey};
 
 /// The vCPUs of one domain.
@@ -54,8 +54,8 @@ impl Monitor {
 
     /// Puts the calling vCPU to sleep until something wakes it, or until `deadline`.
     #[inline(always)]
-    pub fn block_vcpu(&mut self, key: VcpuKey, deadline: Option<Ticks>) {
-        self.scheduler.block(key, deadline, timer::now());
+    pub fn sleep(&mut self, deadline: Option<Ticks>) {
+        self.scheduler.sleep(percpu::this_cpu(), deadline, timer::now());
     }
 
     /// Wakes a vCPU whose deadline has passed.

@@ -59,7 +59,7 @@ fn sleep(call: &mut Call<'_>, deadline: Option<Ticks>) -> Outcome {
     if is_past || timer::virtual_timer::is_due() {
         return Outcome::Return(0);
     }
-    call.monitor.block_vcpu(call.caller, deadline);
+    call.monitor.sleep(deadline);
     Outcome::Reschedule(0)
 }
 

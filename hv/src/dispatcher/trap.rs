@@ -62,7 +62,7 @@ fn wait_for_interrupt() -> Resume {
     if monitor.interrupt_waits(caller) || timer::virtual_timer::is_due() {
         return Resume::Guest;
     }
-    monitor.block_vcpu(caller, None);
+    monitor.sleep(None);
     give_up(monitor)
 }
 

@@ -179,7 +179,10 @@ impl Scheduler {
         if let Some(cpu) = self.running_on(key) {
             return Err(cpu);
         }
-        self.block(key, None, now);
+        if let Some(slot) = self.find(key) {
+            self.deadlines.cancel(slot);
+            self.units[slot].blocked = true;
+        }
         // Nobody to kick: it is blocked.
         let _ = self.unpause(key, now);
         Ok(())
@@ -213,22 +216,31 @@ impl Scheduler {
         self.go_on(slot, now)
     }
 
-    /// Blocks a vCPU until it is woken, or until the deadline `until` has passed. The CPU that it
-    /// is on must pick; CPU 0 if it is on none, and has a deadline.
+    /// The vCPU that this CPU runs sleeps until it is woken, or until the deadline `until` has
+    /// passed. The CPU must pick.
     #[inline(always)]
-    pub fn block(&mut self, key: VcpuKey, until: Option<Ticks>, now: Ticks) {
-        let Some(slot) = self.find(key) else { return };
-        let on = self.set_aside(slot, now, |unit| unit.blocked = true);
-        self.deadlines.cancel(slot);
+    pub fn sleep(&mut self, cpu: CpuId, until: Option<Ticks>, now: Ticks) {
+        let Some(slot) = self.cpus[cpu].current else { return };
+        self.charge(cpu, slot, now);
+        self.stop(slot, now, |unit| unit.blocked = true);
         if let Some(until) = until {
-            self.deadlines.set(on.unwrap_or(CpuId(0)), slot, until);
+            self.deadlines.set(cpu, slot, until);
         }
     }
 
     /// Keeps a vCPU from running, blocked or not. Returns the CPU on which it still is, to kick.
     pub fn pause(&mut self, key: VcpuKey, now: Ticks) -> Option<CpuId> {
         let slot = self.find(key)?;
-        let on = self.set_aside(slot, now, |unit| unit.paused = true);
+        let on = self.units[slot].cpu();
+        match on {
+            Some(cpu) if !self.idle.contains(cpu) => self.charge(cpu, slot, now),
+            Some(_) => {}
+            None => {
+                self.withdraw(slot);
+                self.units[slot].place = Place::Aside;
+            }
+        }
+        self.stop(slot, now, |unit| unit.paused = true);
         self.kicked.extend(on.map_or(CpuSet::EMPTY, CpuSet::only));
         on
     }
@@ -305,25 +317,10 @@ impl Scheduler {
         }
     }
 
-    /// Applies a change that makes a vCPU not runnable. It stays on its CPU until that CPU picks:
-    /// returns which. Before the change it is charged for what it has used: afterwards its domain
-    /// counts one vCPU less.
+    /// Applies a change that makes a vCPU not runnable. If it runs, it must have been charged for
+    /// what it has used: afterwards its domain counts one vCPU less.
     #[inline(always)]
-    fn set_aside(
-        &mut self,
-        slot: Slot,
-        now: Ticks,
-        change: impl FnOnce(&mut Unit),
-    ) -> Option<CpuId> {
-        let on = self.units[slot].cpu();
-        match on {
-            Some(cpu) if !self.idle.contains(cpu) => self.charge(cpu, slot, now),
-            Some(_) => {}
-            None => {
-                self.withdraw(slot);
-                self.units[slot].place = Place::Aside;
-            }
-        }
+    fn stop(&mut self, slot: Slot, now: Ticks, change: impl FnOnce(&mut Unit)) {
         let unit = &mut self.units[slot];
         if unit.runnable() {
             let share = &mut self.shares[slot];
@@ -331,7 +328,6 @@ impl Scheduler {
         }
         change(unit);
         unit.book(now);
-        on
     }
 
     #[inline(never)]
@@ -349,7 +345,6 @@ impl Scheduler {
     }
 
     /// Takes a vCPU from where it waits for a CPU, if it does.
-    #[inline(never)]
     fn withdraw(&mut self, slot: Slot) {
         let unit = &self.units[slot];
         match unit.place {

@@ -32,7 +32,8 @@ fn alone_means_tickless() {
     assert_eq!(machine.cpus[0], first, "the slice began when the vCPU was picked");
     machine.run_until(10 + SLICE);
     assert_eq!(machine.cpus[0].run, Some(machine.keys[1]));
-    machine.block(0, None);
+    machine.pause(0);
+    machine.pick(CpuId(0));
     assert_eq!(machine.cpus[0], decision(&machine, 1, None));
 }
 
@@ -101,7 +102,7 @@ fn who_has_had_less_is_served_as_soon_as_it_wakes() {
 fn woken_before_its_cpu_has_noticed_that_it_blocked() {
     let mut machine = Machine::new(2, 1);
     machine.wake(0);
-    machine.scheduler.block(machine.keys[0], None, Ticks(1));
+    machine.scheduler.sleep(CpuId(0), None, Ticks(1));
     let kicks = machine.scheduler.wake(machine.keys[0], Ticks(1));
     assert_eq!(kicks, CpuSet::only(CpuId(0)), "it never left its CPU");
     machine.pick(CpuId(1));

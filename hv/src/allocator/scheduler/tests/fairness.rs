@@ -198,13 +198,13 @@ fn pinned_groups_do_not_disturb_each_other() {
         machine.wake(index);
     }
     machine.run_until(1000 * SLICE);
-    // One of each group sleeps, and wakes into its own group's time.
+    // One of each group stops, and comes back into its own group's time.
     for index in [3, 5] {
-        machine.block(index, None);
+        machine.pause(index);
     }
     machine.run_until(2000 * SLICE);
     for index in [3, 5] {
-        machine.wake(index);
+        machine.unpause(index);
     }
     let got = measure(&mut machine, 6, 400 * SLICE);
     for (got, should) in got.into_iter().zip([0.25, 0.25, 0.25, 0.25, 0.5, 0.5]) {

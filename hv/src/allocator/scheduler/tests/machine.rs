@@ -112,15 +112,14 @@ impl Machine {
         self.kick(kicks);
     }
 
+    /// Puts a vCPU to sleep, if it runs: it can do so only by itself.
     pub fn block(&mut self, index: usize, until: Option<u64>) {
-        if self.wishes[index].exists {
+        let runs = |decision: &Decision| decision.run == Some(self.keys[index]);
+        if let Some(cpu) = self.cpus.iter().position(runs) {
             self.wishes[index].blocked = true;
             self.wishes[index].until = until;
-            let on = self.scheduler.running_on(self.keys[index]);
-            self.scheduler.block(self.keys[index], until.map(Ticks), self.now());
-            on.into_iter().for_each(|cpu| self.pick(cpu));
-            // A deadline noted for a CPU that does not run the vCPU needs that CPU to look.
-            self.pick(CpuId(0));
+            self.scheduler.sleep(CpuId(cpu), until.map(Ticks), self.now());
+            self.pick(CpuId(cpu));
         }
     }
 
