@@ -56,7 +56,8 @@ const EDITS: [(&str, Edit); 6] = [
 ];
 
 /// Manifests of the crates that get a module with the pair's name.
-const MANIFESTS: [&str; 3] = ["abi/Cargo.toml", "pv-guest-kernel/Cargo.toml", "dom0/Cargo.toml"];
+const MANIFESTS: [&str; 4] =
+    ["abi/Cargo.toml", "pv-guest-kernel/Cargo.toml", "dom0/Cargo.toml", "tests/Cargo.toml"];
 
 /// `cargo xtask new-driver NAME`
 ///
@@ -139,7 +140,7 @@ fn read(root: &Path, path: &str) -> Result<String> {
     fs::read_to_string(root.join(path)).with_context(|| format!("cannot read {path}"))
 }
 
-/// Nothing else may have the name: no file, and no crate that the rooms use.
+/// Nothing else may have the name: no file, no crate that the rooms use, no class of devices.
 fn ensure_free(root: &Path, name: &Name) -> Result<()> {
     let module = name.module();
     for (path, _, _) in FILES {
@@ -161,6 +162,11 @@ fn ensure_free(root: &Path, name: &Name) -> Result<()> {
             "`{module}` is taken: {path} names a crate so; choose another name"
         );
     }
+    let backends = read(root, "dom0/src/backends.rs")?;
+    ensure!(
+        !backends.contains(&format!("\"{module}\"")),
+        "`{module}` is taken: dom0/src/backends.rs has a class of that name; choose another name"
+    );
     Ok(())
 }
 

@@ -7,15 +7,15 @@ use anyhow::{Result, ensure};
 /// Longer names would make lines too long.
 const LENGTH_MAX: usize = 16;
 
-/// Words that mean something else where the name will stand: Rust's own, and crates that are always
-/// there.
-const RESERVED: [&str; 57] = [
+/// Words that mean something else where the name will stand: Rust's own, crates that are always
+/// there, and what the crates call so.
+const RESERVED: [&str; 59] = [
     "abi", "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const",
     "continue", "core", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn",
-    "for", "gen", "if", "impl", "in", "let", "lib", "loop", "macro", "main", "match", "mod",
-    "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "std", "struct",
-    "super", "test", "trait", "true", "try", "type", "typeof", "unsafe", "unsized", "use",
-    "virtual", "where", "while",
+    "for", "gen", "host", "if", "impl", "in", "let", "lib", "loop", "macro", "main", "match",
+    "mod", "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "std",
+    "struct", "super", "test", "tests", "trait", "true", "try", "type", "typeof", "unsafe",
+    "unsized", "use", "virtual", "where", "while",
 ];
 
 /// A pair's name, which is that of its modules, its class, its guest and its domain file.

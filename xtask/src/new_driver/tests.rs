@@ -68,9 +68,10 @@ fn names_that_cannot_be_are_refused() {
     }
     assert!(refused(tree.path(), "a23456789_1234567").contains("is no name for a pair"));
     assert!(refused(tree.path(), "match").contains("means something else in Rust"));
-    for name in ["log", "spin", "talc"] {
+    for name in ["log", "spin", "talc", "anyhow"] {
         assert!(refused(tree.path(), name).contains("names a crate so"), "{name}");
     }
+    assert!(refused(tree.path(), "vif").contains("has a class of that name"));
 }
 
 #[test]
