@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();
     trials.extend(script::trials());
-    trials.push(new_driver::trial());
+    trials.extend(new_driver::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
