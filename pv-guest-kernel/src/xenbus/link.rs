@@ -13,6 +13,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt};
 
 use super::{Device, Error, State};
 use crate::event::Channel;
+use crate::executor;
 use crate::grant::{Access, Grant, Mapping};
 use crate::shared::SharedPage;
 
@@ -226,12 +227,14 @@ impl<R: Half> Link<'_, R> {
         }
     }
 
-    /// Waits until there may be a message.
+    /// Waits until there may be a message. If there is one already, the other tasks have their turn
+    /// first: the other end may be one that never stops.
     ///
     /// # Errors
     /// If the other end goes away or breaks the ring's rules.
     pub async fn wait(&self) -> Result<(), Error> {
         if self.ring.borrow_mut().final_check()? {
+            executor::yield_now().await;
             return Ok(());
         }
         match select(pin!(self.channel.wait()), pin!(self.device.ended())).await {

@@ -230,6 +230,22 @@ fn what_a_backend_did_not_answer_its_successor_does() {
 }
 
 #[test]
+fn a_frontend_that_never_stops_does_not_keep_others_from_their_turn() {
+    with_device(async |_, guest, dom0| {
+        let caller = executor::spawn(async move {
+            let caller = connect(&guest).await;
+            join_all((0..10).map(|number| caller.call(number))).await
+        });
+        let device = Device::backend(&dom0, "backend/clock/5/0").await.unwrap();
+        let link = Link::connect(&device).await.unwrap();
+        link.wait().await.unwrap();
+        assert!(link.wait().now_or_never().is_none(), "there is more, and nobody had a turn");
+        let answering = pin!(link.answer(square));
+        assert!(matches!(select(answering, caller).await, Either::Right(_)));
+    });
+}
+
+#[test]
 fn a_page_that_was_lent_is_the_backends_until_it_answers() {
     with_device(async |_, guest, dom0| {
         let caller = executor::spawn(async move {
