@@ -3,10 +3,16 @@
 use abi::DomId;
 
 use super::FramePool;
+use super::buddy::MAX_ORDER;
 use super::table::{Entry, Index, Kind};
 use crate::allocator::slot;
 use crate::machine::memory::RamFrame;
 use crate::types::Mfn;
+
+/// Frames in a block of the largest order.
+const BLOCK: u32 = 1 << MAX_ORDER;
+/// Frames that are given back one by one before others may use the CPU.
+const SINGLE_FRAMES: usize = 256;
 
 impl FramePool {
     /// The frame, if a domain may see it: RAM, or a page shared with the monitor.
@@ -95,13 +101,50 @@ impl FramePool {
         }
     }
 
-    /// Surrenders up to `limit` frames of a domain's RAM; returns how many.
-    pub(in crate::allocator) fn surrender_some(&mut self, domain: DomId, limit: usize) -> usize {
-        for count in 0..limit {
-            let Some(index) = self.account_mut(domain).list(Kind::Ram).some() else { return count };
-            self.surrender(self.frame(index).mfn());
+    /// Surrenders the next frames of a domain's RAM: a whole block of the largest order where the
+    /// domain has one, as it mostly does, or single frames up to what may be one. False if there
+    /// was none.
+    pub(in crate::allocator) fn surrender_some(&mut self, domain: DomId) -> bool {
+        let Some(head) = self.account_mut(domain).list(Kind::Ram).some() else { return false };
+        if let Some(block) = self.block_listed_from(head) {
+            self.surrender_block(domain, block);
+            return true;
         }
-        limit
+        self.surrender(self.frame(head).mfn());
+        for _ in 1..SINGLE_FRAMES {
+            let head = self.account_mut(domain).list(Kind::Ram).some();
+            let Some(single) = head.filter(|head| head.0 % BLOCK != BLOCK - 1) else { break };
+            self.surrender(self.frame(single).mfn());
+        }
+        true
+    }
+
+    /// The block of the largest order whose last frame is at the head of its owner's list, if all
+    /// of it follows there in order, as it does since it was allocated at once, and nobody else
+    /// holds any of it.
+    fn block_listed_from(&self, head: Index) -> Option<Index> {
+        let first = Index(head.0.checked_sub(BLOCK - 1)?);
+        let entries = self.table.0.get(first.0 as usize..=head.0 as usize)?;
+        let unshared = entries.iter().all(|entry| entry.holds == 1);
+        let above = entries.iter().skip(1).zip(first.0..);
+        let in_order = above.into_iter().all(|(entry, below)| entry.next == Index(below));
+        (first.0.is_multiple_of(BLOCK) && unshared && in_order).then_some(first)
+    }
+
+    /// Takes the block that begins a domain's list of RAM off it, and frees it as one.
+    fn surrender_block(&mut self, domain: DomId, first: Index) {
+        let rest = self.table[first].next;
+        let block = first.0 as usize..(first.0 + BLOCK) as usize;
+        if let Some(entries) = self.table.0.get_mut(block) {
+            entries.fill(Entry { kind: Kind::FreeInside, ..Entry::ABSENT });
+        }
+        if let Some(rest) = rest.some() {
+            self.table[rest].previous = Index::NONE;
+        }
+        let account = self.account_mut(domain);
+        *account.list(Kind::Ram) = rest;
+        account.refund(Kind::Ram, BLOCK.into());
+        self.buddy.give(&mut self.table, first, MAX_ORDER);
     }
 
     /// Frees all that the monitor still keeps for a domain, whose records are unreachable now.

@@ -194,7 +194,7 @@ proptest! {
                     model.pool.release(known.frame);
                 }
             }
-            while model.pool.surrender_some(owner, 64) == 64 {}
+            while model.pool.surrender_some(owner) {}
             model.pool.sweep_overhead(owner);
             model.pool.close_account(owner);
             prop_assert!(model.pool.account(owner).is_vacant());
@@ -218,7 +218,7 @@ fn what_is_handed_out_is_zero() {
             assert!(bytes.iter().all(|&byte| byte == 0));
             pool.frame(index.plus(offset)).write(0, &[0x5A; abi::PAGE_SIZE]);
         }
-        pool.surrender_some(DomId(1), 8);
+        pool.surrender_some(DomId(1));
     }
 }
 
@@ -249,6 +249,45 @@ fn an_orphan_stays_charged_and_keeps_the_slot() {
     pool.release(frame);
     assert_eq!(pool.ram(frame.mfn()), None);
     assert!(pool.open_account(next, 10));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever the domain had, in whatever order, and whatever of it others still hold.
+    #[test]
+    fn all_ram_of_a_dead_domain_is_given_back(
+        orders in prop::collection::vec(prop_oneof![Just(MAX_ORDER), Just(0), 0..=MAX_ORDER], 1..8),
+        released in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        held in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
+        let mut model = Model::new();
+        let owner = OWNERS[1];
+        for order in orders {
+            model.act(Action::Allocate { owner: 1, kind: Kind::Ram, order });
+        }
+        let frames: Vec<u64> = model.known.keys().copied().collect();
+        prop_assume!(!frames.is_empty());
+        for index in held {
+            let mfn = *index.get(&frames);
+            model.pool.retain(model.known[&mfn].frame);
+            model.known.get_mut(&mfn).unwrap().holds += 1;
+        }
+        for index in released {
+            let mfn = *index.get(&frames);
+            if model.known.get(&mfn).is_some_and(|known| known.holds == 1) {
+                model.pool.surrender(Mfn(mfn));
+                model.known.remove(&mfn);
+            }
+        }
+        while model.pool.surrender_some(owner) {}
+        model.known.retain(|_, known| {
+            known.holds -= 1;
+            known.kind = Kind::Orphan;
+            known.holds > 0
+        });
+        model.check();
+    }
 }
 
 #[test]

@@ -30,9 +30,6 @@ pub enum Progress {
     Done,
 }
 
-/// Frames of RAM that one step gives back.
-const FRAMES_PER_STEP: usize = 256;
-
 /// Why a domain cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateError {
@@ -95,7 +92,7 @@ impl Monitor {
             Teardown::Grants => (self.release_grants(id), Teardown::Space),
             Teardown::Space => (self.dismantle_space(id), Teardown::Ram),
             Teardown::Ram => {
-                if self.frames.surrender_some(id, FRAMES_PER_STEP) == FRAMES_PER_STEP {
+                if self.frames.surrender_some(id) {
                     return Ok(Progress::More);
                 }
                 self.bury(id);
