@@ -1,6 +1,10 @@
 //! The store without its connections: clients' requests in, answers and events out.
 
-use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::ToString,
+    vec::Vec,
+};
 
 use abi::{
     DomId, Errno,
@@ -10,7 +14,7 @@ use abi::{
 use super::{
     message::{self, Completion, Request},
     path::Path,
-    quota::Quotas,
+    quota::{Quota, Quotas},
     transaction::Transaction,
     tree::{Change, Mutation, Node, Tree},
     watch::{Special, Watch, Watches},
@@ -22,6 +26,8 @@ struct Client {
     watches: Watches,
     transactions: BTreeMap<u32, Transaction>,
     last_transaction: u32,
+    /// Quotas of which the log has said that the client exceeded them.
+    told: BTreeSet<Quota>,
 }
 
 impl Client {
@@ -81,7 +87,8 @@ impl Store {
     /// Forgets a client's watches and transactions.
     pub fn reset(&mut self, domid: DomId) {
         if let Some(client) = self.clients.get_mut(&domid) {
-            *client = Client::default();
+            let told = core::mem::take(&mut client.told);
+            *client = Client { told, ..Client::default() };
         }
     }
 
@@ -114,7 +121,17 @@ impl Store {
             .ok_or(Errno::ENOSYS)
             .and_then(|kind| Request::parse(kind, payload, domid))
             .and_then(|request| self.perform(domid, header.transaction, request));
+        self.tell_quota(domid);
         message::answer(header, result)
+    }
+
+    /// Says in the log which quota the last request exceeded, the first time.
+    fn tell_quota(&mut self, domid: DomId) {
+        let Some(quota) = self.quotas.exceeded.take() else { return };
+        let client = self.clients.get_mut(&domid);
+        if client.is_some_and(|client| client.told.insert(quota)) {
+            log::warn!("{domid} wants more of the store than {}", self.quotas.describe(quota));
+        }
     }
 
     fn perform(
@@ -197,11 +214,11 @@ impl Store {
 
     fn watch(&mut self, domid: DomId, watch: Watch) -> Result<(), Errno> {
         let Quotas { watches, node_size, events, .. } = self.quotas;
-        let client = self.client(domid)?;
-        if domid != DomId::DOM0 && (client.watches.count() >= watches || watch.size() > node_size) {
-            return Err(Errno::E2BIG);
+        let count = self.client(domid)?.watches.count();
+        if domid != DomId::DOM0 && (count >= watches || watch.size() > node_size) {
+            return Err(self.quotas.exceed(Quota::Watches));
         }
-        client.watches.add(watch, events)
+        self.client(domid)?.watches.add(watch, events)
     }
 
     fn start(&mut self, domid: DomId, inside: u32) -> Result<Vec<u8>, Errno> {
@@ -210,10 +227,10 @@ impl Store {
         }
         let transaction = Transaction::new(&self.tree);
         let limit = self.quotas.transactions;
-        let client = self.client(domid)?;
-        if domid != DomId::DOM0 && client.transactions.len() >= limit {
-            return Err(Errno::ENOSPC);
+        if domid != DomId::DOM0 && self.client(domid)?.transactions.len() >= limit {
+            return Err(self.quotas.exceed(Quota::Transactions));
         }
+        let client = self.client(domid)?;
         let id = client.next_transaction();
         client.transactions.insert(id, transaction);
         Ok(message::string(&id.to_string()))

@@ -7,7 +7,7 @@ use abi::{DomId, Errno};
 
 use super::{
     path::Path,
-    quota::Quotas,
+    quota::{Quota, Quotas},
     tree::{Change, Mutation, Tree},
 };
 
@@ -105,7 +105,7 @@ impl Transaction {
     fn remember(&mut self, caller: DomId, bytes: usize, quotas: &Quotas) -> Result<(), Errno> {
         let size = self.size.saturating_add(bytes).saturating_add(ENTRY_OVERHEAD);
         if caller != DomId::DOM0 && size > quotas.transaction_size {
-            return Err(Errno::ENOSPC);
+            return Err(quotas.exceed(Quota::TransactionSize));
         }
         self.size = size;
         Ok(())

@@ -9,7 +9,11 @@ use alloc::{
 
 use abi::{DomId, Errno, xenstore::Access};
 
-use super::{path::Path, permissions::Permissions, quota::Quotas};
+use super::{
+    path::Path,
+    permissions::Permissions,
+    quota::{Quota, Quotas},
+};
 
 /// Bytes that a node is taken to cost beside its name and its value.
 const NODE_OVERHEAD: usize = 128;
@@ -183,7 +187,7 @@ impl Tree {
         quotas: &Quotas,
     ) -> Result<Change, Errno> {
         if caller != DomId::DOM0 && value.len() > quotas.node_size {
-            return Err(Errno::ENOSPC);
+            return Err(quotas.exceed(Quota::NodeSize));
         }
         match self.authorize(caller, path, Access::Write) {
             Ok(node) => {
@@ -287,7 +291,7 @@ impl Tree {
                 return Err(Errno::EPERM);
             }
             if permissions.count() > quotas.permissions {
-                return Err(Errno::ENOSPC);
+                return Err(quotas.exceed(Quota::Permissions));
             }
         }
         let name = path.names().last().unwrap_or_default();
@@ -336,9 +340,13 @@ impl Tree {
             return Ok(());
         }
         let used = self.usage.get(&owner).copied().unwrap_or_default();
-        let fits = used.nodes.saturating_add(more.nodes) <= quotas.nodes
-            && used.bytes.saturating_add(more.bytes) <= quotas.bytes;
-        if fits { Ok(()) } else { Err(Errno::ENOSPC) }
+        if used.nodes.saturating_add(more.nodes) > quotas.nodes {
+            return Err(quotas.exceed(Quota::Nodes));
+        }
+        if used.bytes.saturating_add(more.bytes) > quotas.bytes {
+            return Err(quotas.exceed(Quota::Bytes));
+        }
+        Ok(())
     }
 
     fn charge(&mut self, owner: DomId, cost: Usage) {

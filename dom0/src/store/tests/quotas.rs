@@ -5,6 +5,7 @@ use std::{format, vec};
 use abi::{Errno, xenstore::MessageType};
 
 use super::{Bench, Quotas};
+use crate::store::quota::Quota;
 
 fn small() -> Quotas {
     Quotas {
@@ -16,6 +17,7 @@ fn small() -> Quotas {
         transactions: 2,
         transaction_size: 1000,
         events: 4,
+        ..Quotas::default()
     }
 }
 
@@ -134,4 +136,15 @@ fn the_queue_of_events_is_bounded_whatever_a_client_registers() {
         bench.strings(3, MessageType::Unwatch, 0, &[&format!("w{n}"), "t"]).unwrap();
     }
     assert!(bench.events(3).len() <= 4 + 3);
+}
+
+#[test]
+fn the_log_can_say_which_quota_and_what_to_do() {
+    let quotas = small();
+    assert_eq!(quotas.exceed(Quota::Nodes), Errno::ENOSPC);
+    assert_eq!(quotas.exceed(Quota::Watches), Errno::E2BIG);
+    assert_eq!(quotas.exceeded.take(), Some(Quota::Watches));
+    assert_eq!(quotas.exceeded.take(), None);
+    let text = quotas.describe(Quota::Watches);
+    assert!(text.contains("3 watches") && text.contains("must remove"), "{text}");
 }
