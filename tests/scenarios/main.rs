@@ -16,6 +16,7 @@ mod scheduler;
 mod script;
 mod smp;
 mod store;
+mod toolstack;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         smp::SCENARIOS,
         conformance::SCENARIOS,
         control::SCENARIOS,
+        toolstack::SCENARIOS,
     ];
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();

@@ -97,6 +97,22 @@ impl Shell {
         free_frames_in(&info).with_context(|| format!("no free frames in: {info}"))
     }
 
+    /// Waits until so many frames are free, or up to `slack` fewer.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub fn wait_for_free_frames(&mut self, wanted: u64, slack: u64) -> Result<()> {
+        let mut free = 0;
+        for _ in 0..ROUNDS {
+            free = self.free_frames()?;
+            if (wanted.saturating_sub(slack)..=wanted).contains(&free) {
+                return Ok(());
+            }
+            self.session.wait(PAUSE)?;
+        }
+        bail!("{free} frames are free, not {wanted} (or up to {slack} fewer)")
+    }
+
     /// Whether `xl list` names the domain.
     ///
     /// # Errors

@@ -48,6 +48,12 @@ pub const COMMANDS: CommandSet = CommandSet {
             run: |session, arguments| Box::pin(async { echo(session, arguments) }),
         },
         Command {
+            name: "time",
+            arguments: "COMMAND ...",
+            summary: "run a command and show how long it took",
+            run: |session, arguments| Box::pin(time_command(session, arguments)),
+        },
+        Command {
             name: "sleep",
             arguments: "SECONDS",
             summary: "wait; Ctrl-C ends it",
@@ -76,6 +82,15 @@ fn help(session: &mut Session) -> Result<(), Failure> {
 fn echo(session: &mut Session, words: &[String]) -> Result<(), Failure> {
     writeln!(session.terminal, "{}", words.join(" "));
     Ok(())
+}
+
+/// Shows microseconds of the counter, which under `--icount` are thousands of instructions.
+async fn time_command(session: &mut Session, words: &[String]) -> Result<(), Failure> {
+    let start = time::now();
+    let result = COMMANDS.run(session, words).await;
+    let micros = time::now().saturating_sub(start).as_micros();
+    writeln!(session.terminal, "took {micros} us");
+    result
 }
 
 async fn sleep(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {

@@ -101,6 +101,13 @@ impl CommandSet {
         self.commands.iter().map(|command| command.name)
     }
 
+    /// What a command's usage text calls its first argument that is no flag.
+    pub fn first_argument(&self, name: &str) -> Option<&'static str> {
+        let command = self.commands.iter().find(|command| command.name == name)?;
+        let words = command.arguments.split_whitespace();
+        words.map(|word| word.trim_matches(['[', ']'])).find(|word| !word.starts_with('-'))
+    }
+
     fn usage(&self, command: &Command) -> String {
         let call = format!("{}{} {}", self.prefix, command.name, command.arguments);
         String::from(call.trim_end())
@@ -174,6 +181,13 @@ mod tests {
             "unknown command `xl migrate`; `xl help` lists what there is"
         );
         assert_eq!(SET.find("migrate").unwrap_err().status(), 127);
+    }
+
+    #[test]
+    fn the_first_argument_is_what_can_be_completed() {
+        assert_eq!(SET.first_argument("create"), Some("NAME"));
+        assert_eq!(SET.first_argument("list"), None);
+        assert_eq!(SET.first_argument("migrate"), None);
     }
 
     #[test]

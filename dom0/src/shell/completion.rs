@@ -8,25 +8,6 @@ use alloc::{
 use super::{basic, line_editor::Completer, xl};
 use crate::toolstack::{Toolstack, device};
 
-/// Verbs whose argument is a domain.
-const TAKE_DOMAIN: [&str; 15] = [
-    "list",
-    "destroy",
-    "shutdown",
-    "pause",
-    "unpause",
-    "console",
-    "counters",
-    "vcpu-list",
-    "vcpu-pin",
-    "network-list",
-    "network-attach",
-    "network-detach",
-    "device-list",
-    "device-attach",
-    "device-detach",
-];
-
 /// Knows the words that a line may go on with.
 #[derive(Debug)]
 pub struct Words {
@@ -45,12 +26,15 @@ impl Words {
         match before {
             [] => owned(&mut basic::COMMANDS.names()),
             ["xl"] => owned(&mut xl::COMMANDS.names()),
-            ["xl", "create"] | ["xl", "create", "-c"] => {
-                owned(&mut self.toolstack.ramdisk().domain_names())
+            ["xl", "sched-credit2", "-d"] => self.toolstack.names(),
+            ["xl", verb, flags @ ..] if flags.iter().all(|word| word.starts_with('-')) => {
+                match xl::COMMANDS.first_argument(verb) {
+                    Some("DOMAIN") => self.toolstack.names(),
+                    Some("FILE") => owned(&mut self.toolstack.ramdisk().domain_names()),
+                    _ => Vec::new(),
+                }
             }
-            ["xl", verb] if TAKE_DOMAIN.contains(verb) => self.toolstack.names(),
             ["xl", "device-attach" | "device-detach", _] => owned(&mut device::classes()),
-            ["xl", "shutdown", "-w"] | ["xl", "sched-credit2", "-d"] => self.toolstack.names(),
             _ => Vec::new(),
         }
     }

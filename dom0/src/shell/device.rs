@@ -19,7 +19,7 @@ pub async fn list(session: &mut Session, arguments: &[String]) -> Result<(), Fai
     session.show(&table(&devices));
     for Device { path, status, .. } in &devices {
         if let Some(error) = &status.error {
-            writeln!(session.terminal, "{path}: {error}");
+            session.note(format_args!("{path}: {error}"));
         }
     }
     Ok(())

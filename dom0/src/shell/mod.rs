@@ -7,9 +7,11 @@
 
 mod attach;
 mod basic;
+mod block;
 mod command;
 mod completion;
 mod device;
+mod identity;
 mod keys;
 mod line_editor;
 mod network;
@@ -29,7 +31,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::convert::Infallible;
+use core::{convert::Infallible, fmt};
 
 use pv_guest_kernel::{executor, xenstore::Client};
 
@@ -70,6 +72,13 @@ enum Format {
 impl Session {
     fn new(toolstack: Toolstack, store: Client, terminal: Terminal) -> Session {
         Session { toolstack, store, terminal, format: Format::Text }
+    }
+
+    /// What people want to know beside a table.
+    fn note(&mut self, text: fmt::Arguments<'_>) {
+        if self.format == Format::Text {
+            writeln!(self.terminal, "{text}");
+        }
     }
 
     fn show(&mut self, what: &dyn Show) {

@@ -19,7 +19,7 @@ pub async fn list(session: &mut Session, arguments: &[String]) -> Result<(), Fai
     session.show(&table(&interfaces));
     for Interface { path, error, .. } in &interfaces {
         if let Some(error) = error {
-            writeln!(session.terminal, "{path}: {error}");
+            session.note(format_args!("{path}: {error}"));
         }
     }
     Ok(())

@@ -12,11 +12,11 @@ use embassy_futures::select::select;
 use pv_guest_kernel::hypercall;
 
 use super::{
-    Format, Session, attach,
-    command::{Command, CommandSet, Failure},
-    device, network, report, scheduling, top, vcpu_set,
+    Format, Session, attach, block,
+    command::{Command, CommandSet, Failure, number},
+    device, identity, network, report, scheduling, top, vcpu_set,
 };
-use crate::toolstack::{Summary, config::Override};
+use crate::toolstack::{Request, Start, Summary, config::Override};
 
 /// All verbs of `xl`.
 pub const COMMANDS: CommandSet = CommandSet {
@@ -30,8 +30,8 @@ pub const COMMANDS: CommandSet = CommandSet {
         },
         Command {
             name: "create",
-            arguments: "[-c] FILE [KEY=VALUE...]",
-            summary: "make a domain from a domain file; -c: attach to its console",
+            arguments: "[-c] [-p] FILE [KEY=VALUE...]",
+            summary: "make a domain; -c: attach to its console, -p: leave it paused",
             run: |session, arguments| Box::pin(create(session, arguments)),
         },
         Command {
@@ -43,8 +43,14 @@ pub const COMMANDS: CommandSet = CommandSet {
         Command {
             name: "shutdown",
             arguments: "[-w] DOMAIN",
-            summary: "ask a domain to power off; -w: wait until it has, or for Ctrl-C",
-            run: |session, arguments| Box::pin(shutdown(session, arguments)),
+            summary: "ask a domain to power off; -w: wait until it has",
+            run: |session, arguments| Box::pin(ask(session, arguments, Request::PowerOff)),
+        },
+        Command {
+            name: "reboot",
+            arguments: "[-w] DOMAIN",
+            summary: "ask a domain to reboot; -w: wait until it has stopped",
+            run: |session, arguments| Box::pin(ask(session, arguments, Request::Reboot)),
         },
         Command {
             name: "pause",
@@ -57,6 +63,42 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "DOMAIN",
             summary: "let them go on",
             run: |session, arguments| Box::pin(async { unpause(session, arguments) }),
+        },
+        Command {
+            name: "rename",
+            arguments: "DOMAIN NAME",
+            summary: "give a domain another name",
+            run: |session, arguments| Box::pin(identity::rename(session, arguments)),
+        },
+        Command {
+            name: "domid",
+            arguments: "DOMAIN",
+            summary: "show the number of a domain",
+            run: |session, arguments| Box::pin(async { identity::domid(session, arguments) }),
+        },
+        Command {
+            name: "domname",
+            arguments: "DOMAIN",
+            summary: "show the name of the domain with this number",
+            run: |session, arguments| Box::pin(async { identity::domname(session, arguments) }),
+        },
+        Command {
+            name: "uptime",
+            arguments: "[DOMAIN]",
+            summary: "show how long domains have been there",
+            run: |session, arguments| Box::pin(async { identity::uptime(session, arguments) }),
+        },
+        Command {
+            name: "sysrq",
+            arguments: "DOMAIN KEY",
+            summary: "press SysRq and a key in a domain: m memory, c crash",
+            run: |session, arguments| Box::pin(sysrq(session, arguments)),
+        },
+        Command {
+            name: "mem-set",
+            arguments: "DOMAIN MIB",
+            summary: "have a domain give memory back, or take some again",
+            run: |session, arguments| Box::pin(set_memory(session, arguments)),
         },
         Command {
             name: "vcpu-list",
@@ -84,6 +126,24 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "[-b] [-n TIMES] [-d SECONDS]",
             summary: "watch what domains use; q ends it; -b: as plain text, for scripts",
             run: |session, arguments| Box::pin(top::top(session, arguments)),
+        },
+        Command {
+            name: "block-list",
+            arguments: "DOMAIN",
+            summary: "show a domain's disks, and who waits for whom",
+            run: |session, arguments| Box::pin(block::list(session, arguments)),
+        },
+        Command {
+            name: "block-attach",
+            arguments: "DOMAIN DISK",
+            summary: "give a domain another disk: disk1,xvdb,w",
+            run: |session, arguments| Box::pin(block::attach(session, arguments)),
+        },
+        Command {
+            name: "block-detach",
+            arguments: "DOMAIN VDEV",
+            summary: "take a disk away: xvdb",
+            run: |session, arguments| Box::pin(block::detach(session, arguments)),
         },
         Command {
             name: "network-list",
@@ -155,8 +215,17 @@ pub const COMMANDS: CommandSet = CommandSet {
 };
 
 /// Verbs that can show what they show for programs.
-const FOR_PROGRAMS: [&str; 7] =
-    ["list", "vcpu-list", "sched-credit2", "network-list", "device-list", "info", "counters"];
+const FOR_PROGRAMS: [&str; 9] = [
+    "list",
+    "uptime",
+    "vcpu-list",
+    "sched-credit2",
+    "block-list",
+    "network-list",
+    "device-list",
+    "info",
+    "counters",
+];
 
 /// `xl VERB ...`; with `--json` anywhere, what is shown is JSON.
 ///
@@ -200,12 +269,15 @@ pub(super) fn domains(session: &Session, arguments: &[String]) -> Result<Vec<Sum
     }
 }
 
-/// Whether `flag` is among the arguments, and the others. It may stand anywhere, as with xl.
-fn take_flag(arguments: &[String], flag: &str) -> Result<(bool, Vec<String>), Failure> {
-    let (flags, others): (Vec<String>, Vec<String>) =
+/// Which of `flags` are among the arguments, and the others. They may stand anywhere, as with xl.
+fn take_flags<const COUNT: usize>(
+    arguments: &[String],
+    flags: [&str; COUNT],
+) -> Result<([bool; COUNT], Vec<String>), Failure> {
+    let (given, others): (Vec<String>, Vec<String>) =
         arguments.iter().cloned().partition(|argument| argument.starts_with('-'));
-    match flags.iter().all(|other| other == flag) {
-        true => Ok((!flags.is_empty(), others)),
+    match given.iter().all(|flag| flags.contains(&flag.as_str())) {
+        true => Ok((flags.map(|flag| given.iter().any(|other| other == flag)), others)),
         false => Err(Failure::Usage),
     }
 }
@@ -217,10 +289,11 @@ fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
 }
 
 async fn create(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
-    let (attach_console, arguments) = take_flag(arguments, "-c")?;
+    let ([attach_console, paused], arguments) = take_flags(arguments, ["-c", "-p"])?;
+    let start = if paused { Start::Paused } else { Start::Running };
     let (file, overrides) = arguments.split_first().ok_or(Failure::Usage)?;
     let overrides: Result<Vec<_>, _> = overrides.iter().map(|text| Override::parse(text)).collect();
-    let id = session.toolstack.create(file, &overrides?).await?;
+    let id = session.toolstack.create(file, &overrides?, start).await?;
     if attach_console {
         return attach::attach(session, &id.0.to_string()).await;
     }
@@ -231,13 +304,25 @@ async fn destroy(session: &mut Session, arguments: &[String]) -> Result<(), Fail
     Ok(session.toolstack.destroy(only(arguments)?).await?)
 }
 
-async fn shutdown(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
-    let (wait, arguments) = take_flag(arguments, "-w")?;
-    let ended = session.toolstack.shutdown(only(&arguments)?).await?;
+async fn ask(session: &mut Session, arguments: &[String], request: Request) -> Result<(), Failure> {
+    let ([wait], arguments) = take_flags(arguments, ["-w"])?;
+    let ended = session.toolstack.ask(only(&arguments)?, request).await?;
     if wait {
         select(ended.wait(), session.terminal.interrupted()).await;
     }
     Ok(())
+}
+
+async fn sysrq(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let [domain, key] = arguments else { return Err(Failure::Usage) };
+    let key = number(key, "one key")?;
+    Ok(session.toolstack.sysrq(domain, key).await?)
+}
+
+async fn set_memory(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let [domain, mebibytes] = arguments else { return Err(Failure::Usage) };
+    let mebibytes = number(mebibytes, "a number of MiB")?;
+    Ok(session.toolstack.set_memory(domain, mebibytes).await?)
 }
 
 fn pause(session: &Session, arguments: &[String]) -> Result<(), Failure> {
@@ -298,9 +383,11 @@ mod tests {
     fn a_flag_may_stand_anywhere() {
         let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
         for text in ["-c hello a=b", "hello -c a=b", "hello a=b -c"] {
-            assert_eq!(take_flag(&words(text), "-c").unwrap(), (true, words("hello a=b")));
+            let taken = take_flags(&words(text), ["-c", "-p"]).unwrap();
+            assert_eq!(taken, ([true, false], words("hello a=b")));
         }
-        assert_eq!(take_flag(&words("hello"), "-c").unwrap(), (false, words("hello")));
-        assert_eq!(take_flag(&words("hello -x"), "-c"), Err(Failure::Usage));
+        let taken = take_flags(&words("-p hello -c"), ["-c", "-p"]).unwrap();
+        assert_eq!(taken, ([true, true], words("hello")));
+        assert_eq!(take_flags(&words("hello -x"), ["-c"]), Err(Failure::Usage));
     }
 }

@@ -29,7 +29,7 @@ pub fn create_empty(config: &DomainConfig) -> Result<DomId, Errno> {
     hypercall::domctl::create(&CreateDomain {
         max_frames: memory::frames(config.memory),
         max_vcpus: config.max_vcpus(),
-        max_grant_frames: 0,
+        max_grant_frames: config.max_grant_frames,
         gicd_base: GICD_BASE,
         gicr_base: GICR_BASE,
     })

@@ -10,27 +10,40 @@ use alloc::{
 };
 use core::fmt::Display;
 
+use abi::sched::ShutdownReason;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
 use super::{cpus::Cpus, device::DeviceSpec, disk::DiskSpec, vif::VifSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
-const TEXT_KEYS: [&str; 6] = ["name", "kernel", "ramdisk", "cmdline", "run", "on_crash"];
+const TEXT_KEYS: [&str; 9] = [
+    "name",
+    "kernel",
+    "ramdisk",
+    "cmdline",
+    "run",
+    "on_poweroff",
+    "on_reboot",
+    "on_crash",
+    "on_watchdog",
+];
 
 /// Fewest MiB of memory: the kernel, its tables and the device tree must find room.
-const MEMORY_MIN: u32 = 2;
+pub const MEMORY_MIN: u32 = 2;
 /// Most MiB of memory: the first bank of the guest's memory map.
 const MEMORY_MAX: u32 = (abi::guest_map::RAM_MAX_SIZE >> 20) as u32;
 /// Most vCPUs that the monitor gives to a domain.
 const VCPUS_MAX: u32 = 8;
+/// Most frames of a grant table that the monitor gives to a domain.
+const GRANT_FRAMES_MAX: u32 = 64;
 /// Weight of a domain of which nothing is said.
 const WEIGHT_DEFAULT: u16 = 256;
 
-/// What to do with a domain that crashed (xl.cfg's `on_crash`).
+/// What to do with a domain that has stopped (xl.cfg's `on_poweroff` and the like).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum OnCrash {
+pub enum Action {
     /// Give back all that it had.
     #[default]
     Destroy,
@@ -86,9 +99,21 @@ pub struct DomainConfig {
     /// A command for the guest's first program; see [`DomainConfig::boot_arguments`].
     #[serde(default)]
     pub run: Option<String>,
+    /// Most frames of its grant table, of 512 grants each (xl.cfg's `max_grant_frames`).
+    #[serde(default = "default_grant_frames", deserialize_with = "grant_frames")]
+    pub max_grant_frames: u32,
+    /// What to do when it powers off.
+    #[serde(default)]
+    on_poweroff: Action,
+    /// What to do when it reboots.
+    #[serde(default = "default_on_reboot")]
+    on_reboot: Action,
     /// What to do when it crashes.
     #[serde(default)]
-    pub on_crash: OnCrash,
+    on_crash: Action,
+    /// What to do when its watchdog ends it.
+    #[serde(default)]
+    on_watchdog: Action,
 }
 
 impl DomainConfig {
@@ -145,6 +170,17 @@ impl DomainConfig {
     /// Whether any part of this real disk is one of its disks.
     pub fn uses_disk(&self, name: &str) -> bool {
         self.disk.iter().flat_map(DiskSpec::uses).any(|(disk, ..)| disk == name)
+    }
+
+    /// What to do when it stops for this reason.
+    pub const fn action(&self, reason: ShutdownReason) -> Action {
+        match reason {
+            ShutdownReason::Poweroff => self.on_poweroff,
+            ShutdownReason::Reboot => self.on_reboot,
+            ShutdownReason::Crash => self.on_crash,
+            ShutdownReason::Watchdog => self.on_watchdog,
+            ShutdownReason::Suspend | ShutdownReason::SoftReset => Action::Destroy,
+        }
     }
 
     /// Most vCPUs that the domain may have online.
@@ -238,6 +274,14 @@ const fn default_memory() -> u32 {
     16
 }
 
+const fn default_grant_frames() -> u32 {
+    GRANT_FRAMES_MAX
+}
+
+const fn default_on_reboot() -> Action {
+    Action::Restart
+}
+
 const fn default_vcpus() -> u32 {
     1
 }
@@ -252,15 +296,27 @@ const fn default_weight() -> u16 {
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
+    check_name(&name).map_err(de::Error::custom)?;
+    Ok(name)
+}
+
+/// Why a text is not a domain's name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("name `{0}` is not a name: a letter, then up to 62 letters, digits, or any of - _ . +")]
+pub struct NotAName(String);
+
+/// Whether a domain may be called so.
+///
+/// # Errors
+/// [`NotAName`]
+pub fn check_name(name: &str) -> Result<(), NotAName> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte);
-    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
-    if starts && name.len() <= 63 && name.bytes().all(plain) {
-        return Ok(name);
-    }
     // A name that is a number would be taken for a domain's identifier.
-    Err(de::Error::custom(format!(
-        "name `{name}` is not a name: a letter, then up to 62 letters, digits, or any of - _ . +"
-    )))
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    match starts && name.len() <= 63 && name.bytes().all(plain) {
+        true => Ok(()),
+        false => Err(NotAName(name.to_string())),
+    }
 }
 
 fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -273,6 +329,10 @@ fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 
 fn maxvcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     in_range(deserializer, "maxvcpus", "vCPUs", 1, VCPUS_MAX).map(Some)
+}
+
+fn grant_frames<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    in_range(deserializer, "max_grant_frames", "frames of 512 grants", 1, GRANT_FRAMES_MAX)
 }
 
 fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {

@@ -16,7 +16,25 @@ use super::{
 
 /// How long a guest may take to acknowledge a request.
 const PATIENCE: Duration = Duration::from_secs(5);
-const POWER_OFF: &str = "poweroff";
+
+/// What a domain may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// To power off.
+    PowerOff,
+    /// To reboot.
+    Reboot,
+}
+
+impl Request {
+    /// As `control/shutdown` says it.
+    const fn value(self) -> &'static str {
+        match self {
+            Request::PowerOff => "poweroff",
+            Request::Reboot => "reboot",
+        }
+    }
+}
 
 impl Toolstack {
     /// Stops the domain's vCPUs until [`Toolstack::unpause`].
@@ -37,27 +55,40 @@ impl Toolstack {
         hypercall::domctl::unpause(id).map_err(failed("unpause the domain"))
     }
 
-    /// Asks the domain to power off; returns when it has heard. Whoever wants to can wait for its
+    /// Asks the domain to end itself; returns when it has heard. Whoever wants to can wait for its
     /// end.
     ///
     /// # Errors
     /// There is no such domain; it does not listen.
-    pub async fn shutdown(&self, name: &str) -> Result<Rc<Ended>, Error> {
+    pub async fn ask(&self, name: &str, request: Request) -> Result<Rc<Ended>, Error> {
         let Summary { name, info } = self.find_guest(name)?;
         let ended = self.running(info.domain, &name)?;
         let store = &self.0.services.store;
         let path = format!("{}/control/shutdown", store_entries::domain_path(info.domain));
-        let asking = failed("ask the domain to power off");
-        store.write(&path, POWER_OFF).await.map_err(asking)?;
-        match select3(acknowledged(store, &path), ended.wait(), time::sleep(PATIENCE)).await {
+        let asking = failed("ask the domain to end itself");
+        store.write(&path, request.value()).await.map_err(asking)?;
+        match select3(acknowledged(store, &path, request), ended.wait(), time::sleep(PATIENCE))
+            .await
+        {
             Either3::First(Ok(())) | Either3::Second(_) => Ok(ended),
             Either3::First(Err(errno)) => Err(failed("learn whether the domain has heard")(errno)),
             Either3::Third(()) => {
-                // Taken back, so that it does not power off when nobody expects it any more.
+                // Taken back, so that it does not end when nobody expects it any more.
                 store.write(&path, "").await.map_err(failed("take the request back"))?;
                 Err(Error::NoShutdownSupport { name })
             }
         }
+    }
+
+    /// Presses a key of the domain's keyboard together with SysRq, as Linux understands it.
+    ///
+    /// # Errors
+    /// There is no such domain; the store's.
+    pub async fn sysrq(&self, name: &str, key: char) -> Result<(), Error> {
+        let id = self.find_guest(name)?.info.domain;
+        let path = format!("{}/control/sysrq", store_entries::domain_path(id));
+        let written = self.0.services.store.write(&path, &key.to_string()).await;
+        written.map_err(failed("pass the key to the domain"))
     }
 
     /// The end of a domain that runs.
@@ -75,12 +106,12 @@ impl Toolstack {
 }
 
 /// Waits until the guest has taken the request away, which says that it was seen, or is gone.
-async fn acknowledged(store: &Client, path: &str) -> Result<(), Errno> {
+async fn acknowledged(store: &Client, path: &str, request: Request) -> Result<(), Errno> {
     let watch = store.watch(path).await?;
     loop {
         watch.next().await;
         match store.read(path).await {
-            Ok(request) if request == POWER_OFF => {}
+            Ok(value) if value == request.value() => {}
             Ok(_) | Err(Errno::ENOENT) => return Ok(()),
             Err(error) => return Err(error),
         }

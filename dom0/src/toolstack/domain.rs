@@ -1,12 +1,12 @@
 //! What the toolstack remembers of a domain that it made.
 
 use alloc::{rc::Rc, string::String, vec::Vec};
-use core::{cell::Cell, fmt};
+use core::{cell::Cell, fmt, time::Duration};
 
 use abi::{DomId, domctl::DomainInfo, sched::ShutdownReason};
 
 use super::config::DomainConfig;
-use pv_guest_kernel::condition::Condition;
+use pv_guest_kernel::{condition::Condition, time};
 
 /// How far a domain has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ impl Ended {
 pub struct Domain {
     /// What it was made from.
     pub config: DomainConfig,
+    /// When its building began, since the machine's start.
+    pub since: Duration,
     /// How far it is.
     pub phase: Phase,
     /// Told when the domain has ended and is either preserved or gone.
@@ -85,7 +87,7 @@ pub struct Domain {
 impl Domain {
     /// One whose building begins.
     pub fn new(config: DomainConfig) -> Domain {
-        Domain { config, phase: Phase::Building, ended: Rc::default() }
+        Domain { config, since: time::now(), phase: Phase::Building, ended: Rc::default() }
     }
 
     /// It is built. If somebody has begun to take it apart meanwhile, that goes on.

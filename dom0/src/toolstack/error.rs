@@ -8,7 +8,12 @@ use thiserror::Error;
 
 use crate::block::disks::ClaimError;
 
-use super::{config::ConfigError, cpus::Cpus, image::ImageError};
+use super::{
+    config::{ConfigError, NotAName},
+    cpus::Cpus,
+    disk::VirtualDevice,
+    image::ImageError,
+};
 
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -124,6 +129,41 @@ pub enum Error {
         disk: String,
         /// Who has it.
         user: String,
+    },
+    /// Not a domain's name.
+    #[error(transparent)]
+    BadName(NotAName),
+    /// A domain cannot have two disks of one name.
+    #[error("domain `{name}` has a disk {vdev} already; give another of xvda to xvdp")]
+    VdevTaken {
+        /// The domain's name.
+        name: String,
+        /// What was asked for.
+        vdev: VirtualDevice,
+    },
+    /// No disk with this name in the domain.
+    #[error("domain `{name}` has no disk `{vdev}`; there are: {}", list(known))]
+    UnknownVdev {
+        /// The domain's name.
+        name: String,
+        /// What was asked for.
+        vdev: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// It cannot have so much memory, or so little.
+    #[error(
+        "domain `{name}` can have {least} to {most} MiB (memory in its domain file), not {asked}"
+    )]
+    MemoryTarget {
+        /// The domain's name.
+        name: String,
+        /// What was asked for, in MiB.
+        asked: u32,
+        /// The least.
+        least: u32,
+        /// The most.
+        most: u32,
     },
     /// No such interface.
     #[error("domain `{name}` has no interface {number}; xl network-list {name} shows which")]

@@ -4,11 +4,14 @@
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
-//! * `control`, `vcpus`: what one may ask of it while it runs.
+//! * `control`, `vcpus`, `ballooning`: what one may ask of it while it runs.
+//! * `identity`: what it is called, and how long it has been there.
 //! * `network`, `hotplug`: interfaces, and devices of any class, while a domain runs.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `devices`: takes it apart, from whatever state it is in.
 
+mod ballooning;
+mod block;
 mod build;
 pub mod config;
 mod control;
@@ -22,6 +25,7 @@ pub mod disk;
 mod domain;
 mod error;
 mod hotplug;
+mod identity;
 pub mod image;
 mod memory;
 mod network;
@@ -44,16 +48,20 @@ use core::cell::RefCell;
 use abi::{DomId, Errno, domctl::DomainInfo};
 use pv_guest_kernel::{executor, hypercall, xenstore::Client};
 
-use self::{domain::Domain, error::failed};
 pub use self::{
+    block::AttachedDisk,
+    control::Request,
+    create::Start,
     domain::{End, Ended, Past, Summary},
     error::Error,
     hotplug::{Device, Status},
+    identity::clock,
     network::Interface,
     scheduling::{Vcpu, Vcpus},
     vcpus::publish as publish_vcpus,
 };
-use crate::{block, console, ramdisk::Ramdisk, store};
+use self::{domain::Domain, error::failed};
+use crate::{console, ramdisk::Ramdisk, store};
 
 /// Domains that are gone and of which the last output is kept.
 const PAST_MAX: usize = 8;
@@ -209,7 +217,7 @@ impl Toolstack {
                 .map(|domain| domain.config.name.clone())
                 .collect()
         };
-        let known = block::disks::list().into_iter();
+        let known = crate::block::disks::list().into_iter();
         known
             .map(|disk| DiskUse { users: users(&disk.name), name: disk.name, bytes: disk.bytes })
             .collect()

@@ -1,7 +1,6 @@
 //! Learns from the monitor which domains have stopped, and does with them what their domain file
 //! says.
 
-use alloc::string::String;
 use core::time::Duration;
 
 use abi::{DomId, Errno, domctl::DomainState, event::Virq, sched::ShutdownReason};
@@ -9,7 +8,8 @@ use pv_guest_kernel::{event::Channel, executor, time};
 
 use super::{
     Toolstack,
-    config::OnCrash,
+    config::{Action, DomainConfig},
+    create::Start,
     destroy::Claim,
     domain::{End, Phase},
 };
@@ -43,35 +43,17 @@ pub async fn run(toolstack: Toolstack, changes: Channel) {
     }
 }
 
-/// What is done with a domain that has stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Destroy,
-    Preserve,
-    Restart,
-}
-
-/// As xl's defaults have it, but for crashes, about which the domain file has the say.
-fn action(reason: ShutdownReason, on_crash: OnCrash) -> Action {
-    match (reason, on_crash) {
-        (ShutdownReason::Reboot, _) => Action::Restart,
-        (ShutdownReason::Crash, OnCrash::Restart) => Action::Restart,
-        (ShutdownReason::Crash, OnCrash::Preserve) => Action::Preserve,
-        _ => Action::Destroy,
-    }
-}
-
 impl Toolstack {
     /// Begins to deal with a domain that has stopped, unless that has begun already.
     fn stopped(&self, id: DomId, reason: u32) {
         // A reason that nobody knows is the guest's fault.
         let reason = ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash);
         let end = End::Shutdown(reason);
-        let Some((name, on_crash)) = self.running_config(id) else { return };
+        let Some(config) = self.running_config(id) else { return };
         if !end.is_success() {
-            log::warn!("{id}: {name} {end}");
+            log::warn!("{id}: {} {end}", config.name);
         }
-        match action(reason, on_crash) {
+        match config.action(reason) {
             Action::Preserve => self.preserve(id, end),
             Action::Destroy => {
                 let Some(claim) = self.claim(id) else { return };
@@ -85,11 +67,11 @@ impl Toolstack {
         }
     }
 
-    /// Name and wishes of a domain that counts as running.
-    fn running_config(&self, id: DomId) -> Option<(String, OnCrash)> {
+    /// What a domain that counts as running was made from.
+    fn running_config(&self, id: DomId) -> Option<DomainConfig> {
         let domains = self.0.domains.borrow();
         let domain = domains.get(&id).filter(|domain| domain.phase == Phase::Running)?;
-        Some((domain.config.name.clone(), domain.config.on_crash))
+        Some(domain.config.clone())
     }
 
     fn preserve(&self, id: DomId, end: End) {
@@ -111,26 +93,8 @@ impl Toolstack {
         if !self.0.restarting.borrow_mut().remove(&name) {
             return;
         }
-        if let Err(error) = self.create_from(config).await {
+        if let Err(error) = self.create_from(config, Start::Running).await {
             log::error!("{name} cannot be started again: {error}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_domain_file_decides_about_crashes_only() {
-        use ShutdownReason::*;
-        assert_eq!(action(Crash, OnCrash::Destroy), Action::Destroy);
-        assert_eq!(action(Crash, OnCrash::Preserve), Action::Preserve);
-        assert_eq!(action(Crash, OnCrash::Restart), Action::Restart);
-        for on_crash in [OnCrash::Destroy, OnCrash::Preserve, OnCrash::Restart] {
-            assert_eq!(action(Poweroff, on_crash), Action::Destroy);
-            assert_eq!(action(Reboot, on_crash), Action::Restart);
-            assert_eq!(action(Watchdog, on_crash), Action::Destroy);
         }
     }
 }

@@ -76,6 +76,11 @@ pub fn domain_path(domain: DomId) -> String {
     format!("/local/domain/{}", domain.0)
 }
 
+/// Where a domain's name is.
+pub fn name_paths(domain: DomId) -> [String; 2] {
+    [format!("{}/name", domain_path(domain)), format!("{}/name", vm_path(domain))]
+}
+
 /// Whether a vCPU is to be online, below its domain's directory.
 pub fn availability_key(vcpu: u32) -> String {
     format!("cpu/{vcpu}/availability")
@@ -116,7 +121,7 @@ impl Ends {
     }
 
     /// A disk's.
-    fn disk(domain: DomId, disk: &DiskSpec) -> Ends {
+    pub fn disk(domain: DomId, disk: &DiskSpec) -> Ends {
         Ends::new(domain, "vbd", disk.vdev.number())
     }
 

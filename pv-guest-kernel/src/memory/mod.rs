@@ -1,5 +1,6 @@
 //! The domain's memory: the heap, whole pages out of it, and guest-physical space outside of it.
 
+pub(crate) mod balloon;
 #[cfg(any(target_os = "none", test))]
 pub(crate) mod free;
 #[cfg(target_os = "none")]
@@ -102,6 +103,12 @@ impl Drop for Pages {
         // SAFETY: allocated with this layout, and nobody has it any more.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
     }
+}
+
+/// Bytes of the heap that are free.
+fn heap_spare() -> usize {
+    let (used, all) = heap_usage();
+    all.saturating_sub(used)
 }
 
 /// Bytes of the heap that are in use, and in all. Zero on the host.

@@ -39,7 +39,7 @@ fn every_key_is_read() {
     assert_eq!(config.cpus.bits(), 0b1011);
     assert_eq!((config.cpu_weight, config.cap), (512, 150));
     assert_eq!(config.cmdline, "verbose");
-    assert_eq!(config.on_crash, OnCrash::Preserve);
+    assert_eq!(config.on_crash, Action::Preserve);
 }
 
 #[test]
@@ -47,7 +47,12 @@ fn only_name_and_kernel_are_needed() {
     let config = parse("name = 'a'\nkernel = 'b'", &[]).unwrap();
     assert_eq!((config.memory, config.vcpus), (16, 1));
     assert_eq!((config.cpus, config.cpu_weight, config.cap), (Cpus::ALL, 256, 0));
-    assert_eq!(config.on_crash, OnCrash::Destroy);
+    assert_eq!(config.max_grant_frames, 64);
+    let action = |reason| config.action(reason);
+    assert_eq!(action(ShutdownReason::Poweroff), Action::Destroy);
+    assert_eq!(action(ShutdownReason::Reboot), Action::Restart);
+    assert_eq!(action(ShutdownReason::Crash), Action::Destroy);
+    assert_eq!(action(ShutdownReason::Watchdog), Action::Destroy);
     assert!(config.disk.is_empty() && config.cmdline.is_empty());
     assert_eq!(message("name = 'a'", &[]), "line 1: missing key `kernel`");
 }
@@ -84,7 +89,7 @@ fn arguments_replace_keys() {
     assert_eq!(config.memory, 64);
     assert_eq!(config.cmdline, "write=42 a");
     assert_eq!(config.disk, [DiskSpec::parse("disk2,xvdc,r").unwrap()]);
-    assert_eq!(config.on_crash, OnCrash::Restart);
+    assert_eq!(config.on_crash, Action::Restart);
     assert_eq!(config.vcpus, 2);
 }
 
