@@ -19,6 +19,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("network::echo_by_tcp_and_udp", echo).on(|machine| {
         machine.forwards = [Protocol::Tcp, Protocol::Udp].map(to_echo).into();
     }),
+    Scenario::new("network::a_guest_pings_dom0", ping),
+    Scenario::new("network::a_ping_costs_little", ping_cost).on(|machine| machine.icount = true),
     Scenario::new("network::a_rate_is_kept", rate),
     with_web("network::interfaces_come_and_go", attach_and_detach),
     with_web("network::guests_end_in_the_middle_of_traffic", churn),
@@ -132,6 +134,29 @@ fn echo(shell: &mut Shell, _: &Stage) -> Result<()> {
             .with_context(|| format!("no packet of {length} bytes came back"))?;
         ensure!(buffer[..count] == data[..length], "{count} bytes for {length}");
     }
+    Ok(())
+}
+
+fn ping(shell: &mut Shell, _: &Stage) -> Result<()> {
+    for size in [0, 56, 1472] {
+        let output = shell.succeeds(&format!("xl create -c ping cmdline='count=3 size={size}'"))?;
+        ensure!(output.contains("10.0.2.1 answered 3 times"), "ping printed: {output}");
+        shell.wait_until_gone("ping")?;
+    }
+    let output = shell.succeeds("xl create -c ping cmdline=to=10.0.2.77")?;
+    ensure!(output.contains("10.0.2.77: no answer"), "ping printed: {output}");
+    shell.wait_until_gone("ping")?;
+    shell.fails("xl create ping vif=mac=fe:ff:ff:ff:ff:ff", &["in use by domain `Domain-0`"])
+}
+
+/// The machine counts instructions here, so that no other load changes the figure.
+fn ping_cost(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const INSTRUCTIONS_MAX: u64 = 10_000;
+    let output = shell.succeeds("xl create -c ping cmdline=count=20")?;
+    let words: Vec<&str> = output.split_whitespace().collect();
+    let position = words.iter().position(|word| *word == "median").context("no median")?;
+    let median: u64 = words[position - 2].replace(',', "").parse()?;
+    ensure!(median <= INSTRUCTIONS_MAX, "a round trip takes {median} instructions");
     Ok(())
 }
 

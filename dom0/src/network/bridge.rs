@@ -20,6 +20,8 @@ pub(super) struct PortId(pub(super) u32);
 impl PortId {
     /// The way out of the machine.
     pub(super) const UPLINK: PortId = PortId(0);
+    /// dom0 itself.
+    pub(super) const DOM0: PortId = PortId(1);
 
     /// Stations that are remembered behind it.
     fn capacity(self) -> usize {
@@ -124,8 +126,8 @@ mod tests {
 
     use super::*;
 
-    const ONE: PortId = PortId(1);
-    const TWO: PortId = PortId(2);
+    const ONE: PortId = PortId(2);
+    const TWO: PortId = PortId(3);
 
     fn station(number: u32) -> MacAddress {
         let [a, b, c, d] = number.to_be_bytes();

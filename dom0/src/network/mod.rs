@@ -4,6 +4,7 @@
 //!   limited by `credit`; `receiver` is the way of frames to the guest
 //! * `nic`: the machine's virtio network device
 //! * `switch`: delivers frames to ports; `bridge` knows which station is behind which
+//! * `station`: dom0 itself, which answers pings
 //! * `frame`: a frame on its way; `segment` and `checksum` do what a receiver cannot
 //!
 //! ```text
@@ -26,9 +27,11 @@ mod nic;
 mod receiver;
 mod request;
 mod segment;
+mod station;
 mod switch;
 mod vif;
 
+pub(crate) use station::HARDWARE as DOM0_ADDRESS;
 pub(crate) use vif::serve;
 
 /// Finds the machine's network device and connects it to the bridge: the first one, if there are

@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::time::Duration;
 
 use abi::net::MacAddress;
 use pv_guest_kernel::condition::Condition;
@@ -19,6 +20,7 @@ use super::checksum;
 use super::frame::{Checksum, Frame};
 use super::receiver::{Abilities, Receiver};
 use super::segment::{self, SegmentError};
+use super::station;
 
 vcpu_local! {
     static SWITCH: RefCell<Option<Switch>> = RefCell::new(None);
@@ -49,10 +51,10 @@ pub(super) trait Uplink {
 #[derive(Clone)]
 enum Port {
     Uplink(Rc<dyn Uplink>),
+    Dom0,
     Guest(Rc<Receiver>),
 }
 
-#[derive(Default)]
 struct Switch {
     bridge: Bridge,
     ports: BTreeMap<PortId, Port>,
@@ -60,7 +62,7 @@ struct Switch {
 }
 
 fn with<R>(access: impl FnOnce(&mut Switch) -> R) -> R {
-    SWITCH.with(|switch| access(switch.borrow_mut().get_or_insert_default()))
+    SWITCH.with(|switch| access(switch.borrow_mut().get_or_insert_with(Switch::new)))
 }
 
 /// Connects the way out of the machine.
@@ -111,19 +113,22 @@ pub(super) fn forward(from: PortId, frames: &[Frame]) -> Result<bool, Misdeed> {
     let mut burst = Burst::default();
     let now = time::now();
     for frame in frames {
-        let (receiver, sender) = frame.addresses();
-        let ports: Vec<(PortId, Port)> = with(|switch| {
-            switch.bridge.learn(sender, from, now);
-            switch.targets(switch.bridge.route(receiver, from, now), from)
-        });
-        for (id, port) in ports {
-            burst.deliver(id, port, frame);
-        }
+        burst.route(from, frame, now);
+    }
+    for answer in core::mem::take(&mut burst.answers) {
+        burst.route(PortId::DOM0, &answer, now);
     }
     burst.finish()
 }
 
 impl Switch {
+    /// With dom0 at it, and nobody else.
+    fn new() -> Switch {
+        let mut bridge = Bridge::default();
+        bridge.assign(station::HARDWARE, PortId::DOM0);
+        Switch { bridge, ports: [(PortId::DOM0, Port::Dom0)].into(), last: PortId::DOM0.0 }
+    }
+
     fn targets(&self, route: Route, from: PortId) -> Vec<(PortId, Port)> {
         let chosen = |id: &PortId| match route {
             Route::To(port) => *id == port,
@@ -140,14 +145,31 @@ impl Switch {
 struct Burst {
     copies: CopyBatch,
     touched: BTreeMap<PortId, Port>,
+    /// What dom0 itself has to say to some of them.
+    answers: Vec<Frame>,
     misdeed: Option<Misdeed>,
 }
 
 impl Burst {
+    /// Begins to deliver a frame to all who shall get it.
+    fn route(&mut self, from: PortId, frame: &Frame, now: Duration) {
+        let (receiver, sender) = frame.addresses();
+        let ports: Vec<(PortId, Port)> = with(|switch| {
+            switch.bridge.learn(sender, from, now);
+            switch.targets(switch.bridge.route(receiver, from, now), from)
+        });
+        for (id, port) in ports {
+            self.deliver(id, port, frame);
+        }
+    }
+
     /// Begins to deliver a frame, in a form that the port can take.
     fn deliver(&mut self, id: PortId, port: Port, frame: &Frame) {
         let abilities = match &port {
             Port::Guest(receiver) => receiver.abilities,
+            Port::Dom0 => {
+                Abilities { scatter_gather: true, segmentation: true, blank_checksums: true }
+            }
             Port::Uplink(_) => {
                 Abilities { scatter_gather: false, segmentation: false, blank_checksums: false }
             }
@@ -170,6 +192,7 @@ impl Burst {
         for frame in frames {
             match &port {
                 Port::Uplink(uplink) => uplink.send(frame),
+                Port::Dom0 => self.answers.extend(station::answer(frame)),
                 Port::Guest(receiver) => receiver.place(frame, &mut self.copies),
             }
         }
@@ -187,6 +210,7 @@ impl Burst {
                     uplink.flush();
                     busy = uplink.is_busy();
                 }
+                Port::Dom0 => {}
                 Port::Guest(receiver) => {
                     if receiver.finish(&self.copies).is_err() {
                         self.misdeed = Some(Misdeed::Grant);

@@ -9,6 +9,8 @@ use alloc::{
 use abi::{DomId, Errno, net, xenbus::State};
 use pv_guest_kernel::xenstore::Client;
 
+use crate::network::DOM0_ADDRESS;
+
 use super::{
     Summary, Toolstack, devices,
     error::{Error, failed},
@@ -79,6 +81,9 @@ impl Toolstack {
 
     /// Nobody else has this hardware address: frames would go to either.
     pub(super) async fn check_address(&self, address: net::MacAddress) -> Result<(), Error> {
+        if address == DOM0_ADDRESS {
+            return Err(Error::AddressInUse { address, user: String::from("Domain-0") });
+        }
         for Summary { name, info } in self.list()? {
             let store = &self.0.services.store;
             for number in numbers(store, info.domain, "vif").await {

@@ -29,12 +29,14 @@ use crate::xenstore::Client;
 mod backlog;
 mod checksum;
 mod device;
+mod ping;
 mod rings;
 mod stack;
 mod tcp;
 mod udp;
 
 pub use backlog::Buffers;
+pub use ping::{PING_MAX, PingError, Pinger};
 pub use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 pub use tcp::{TcpError, TcpListener, TcpStream};
 pub use udp::{UDP_MAX, UdpError, UdpSocket};
@@ -172,5 +174,13 @@ impl Network {
     /// [`UdpError::Port`]
     pub fn bind_udp(&self, port: u16) -> Result<UdpSocket, UdpError> {
         UdpSocket::bind(self.0.clone(), port)
+    }
+
+    /// Gets ready to ask whether other hosts are there.
+    ///
+    /// # Errors
+    /// [`PingError::NoNetwork`]
+    pub fn pinger(&self) -> Result<Pinger, PingError> {
+        Pinger::new(self.0.clone())
     }
 }

@@ -212,7 +212,7 @@ impl Drop for TcpStream {
 
 impl State {
     /// A port that no connection of ours was given for long.
-    fn take_port(&mut self) -> u16 {
+    pub(super) fn take_port(&mut self) -> u16 {
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
         port
