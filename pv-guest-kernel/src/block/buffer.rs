@@ -30,7 +30,6 @@ struct Run {
 }
 
 // In boxes because buffers are moved a lot on their way.
-#[expect(clippy::vec_box, reason = "a box goes into a buffer and back as it is")]
 type FreeRuns = Rc<RefCell<Vec<Box<Run>>>>;
 
 /// Granted pages that are in no buffer now.
