@@ -24,7 +24,17 @@ const MPIDR_RES1: u64 = 1 << 31;
 extern "C" fn reschedule() -> ! {
     // SAFETY: the vectors come here when a handler has answered `Resume::Another`, which only
     // `give_up` does, after it has kept the lock.
-    let mut monitor = unsafe { MONITOR.kept() };
+    run(unsafe { MONITOR.kept() })
+}
+
+/// Enters the first vCPU on this CPU.
+pub fn enter_first() -> ! {
+    run(monitor())
+}
+
+/// Runs what is to run on this CPU.
+#[inline(always)]
+fn run(mut monitor: Guard<'static, Monitor>) -> ! {
     let cpu = percpu::this_cpu();
     match next(&mut monitor, cpu) {
         Some(context) => go(monitor, context),
@@ -32,8 +42,8 @@ extern "C" fn reschedule() -> ! {
     }
 }
 
-/// Runs what is to run on this CPU. While that is nothing, waits for interrupts and handles them;
-/// the vCPU that ran last stays in the CPU meanwhile, unless the scheduler gives it away.
+/// Waits for interrupts and handles them until there is something to run. The vCPU that ran last
+/// stays in the CPU meanwhile, unless the scheduler gives it away.
 #[inline(never)]
 fn wait(mut monitor: Guard<'static, Monitor>, cpu: CpuId) -> ! {
     loop {
@@ -47,11 +57,6 @@ fn wait(mut monitor: Guard<'static, Monitor>, cpu: CpuId) -> ! {
             go(monitor, context)
         }
     }
-}
-
-/// Enters the first vCPU on this CPU.
-pub fn enter_first() -> ! {
-    wait(monitor(), percpu::this_cpu())
 }
 
 /// Puts the vCPU that is to run into this CPU, and returns its context.
@@ -92,7 +97,7 @@ pub(super) fn must_pick(monitor: &Monitor, cpu: CpuId) -> bool {
 
 /// Sets the timer for when this CPU must decide again, or a watchdog runs out.
 #[inline(always)]
-pub(super) fn look_again_at(monitor: &Monitor, deadline: Ticks) {
+fn look_again_at(monitor: &Monitor, deadline: Ticks) {
     timer::set_deadline(deadline.min(monitor.watchdogs.next()));
 }
 

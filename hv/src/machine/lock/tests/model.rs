@@ -95,6 +95,30 @@ fn a_place_in_the_queue_is_kept() {
     });
 }
 
+/// Who keeps the lock beyond its guard's life, as a handler does that gives up its CPU, is alone
+/// until it drops the next guard.
+#[test]
+fn a_lock_that_is_kept_is_held() {
+    loom::model(|| {
+        let lock = lock(0, WatchedUnsafeCell::new(0));
+        let other = thread::spawn({
+            let lock = Arc::clone(&lock);
+            // SAFETY: whoever holds the lock is alone.
+            move || lock.lock().with_mut(|value| unsafe { *value += 1 })
+        });
+        let guard = lock.lock();
+        // SAFETY: as above.
+        let before = guard.with(|value| unsafe { *value });
+        guard.keep();
+        // SAFETY: it was kept just now.
+        let guard = unsafe { lock.kept() };
+        // SAFETY: whoever holds the lock is alone.
+        assert_eq!(guard.with(|value| unsafe { *value }), before);
+        drop(guard);
+        other.join().unwrap();
+    });
+}
+
 /// A vCPU that may run on two CPUs, with its registers where its last CPU left them.
 struct World {
     scheduler: Lock<Box<Scheduler>, ModelTickets>,
