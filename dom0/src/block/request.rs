@@ -83,6 +83,15 @@ pub(super) fn check(request: &Request, limits: &Limits) -> Result<Job, Refusal> 
     }
 }
 
+/// What a request's response says was done: for an indirect one, what it carries. Linux' frontend
+/// gives a disk up that answers otherwise.
+pub(super) fn operation_done(request: &Request) -> u8 {
+    match Operation::from_raw(request.operation) {
+        Some(Operation::Indirect) => request.as_indirect().indirect_operation,
+        _ => request.operation,
+    }
+}
+
 fn check_indirect(request: &Request, limits: &Limits) -> Result<Job, Refusal> {
     let request = request.as_indirect();
     let direction = direction(request.indirect_operation, limits)?;

@@ -99,8 +99,8 @@ impl Server {
     fn take_requests(&self) -> Result<bool, Error> {
         for _ in 0..BURST {
             let Some(request) = self.ring.borrow_mut().pop()? else { return Ok(false) };
-            let answer =
-                Answer { device: self.name.clone(), id: request.id, operation: request.operation };
+            let operation = request::operation_done(&request);
+            let answer = Answer { device: self.name.clone(), id: request.id, operation };
             match self.start(&request) {
                 Ok(Progress::Pending(work)) => {
                     let answer =

@@ -108,3 +108,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_response_names_what_an_indirect_request_carries() {
+    assert_eq!(operation_done(&indirect(Operation::Write, 20).into()), Operation::Write.raw());
+    assert_eq!(operation_done(&request(Operation::Read, 1)), Operation::Read.raw());
+    assert_eq!(operation_done(&request(Operation::Flush, 0)), Operation::Flush.raw());
+}
