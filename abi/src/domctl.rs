@@ -38,6 +38,8 @@ numbers! {
         SchedulerOp = 16,
         /// [`VcpuAffinity`]; its vCPU is in, the rest out.
         GetVcpuAffinity = 25,
+        /// No payload: characters were moved in the console's ring, at which the UART is.
+        UartOp = 81,
     }
 }
 

@@ -12,6 +12,12 @@ pub const GICD_SIZE: u64 = 0x1_0000;
 pub const GICR_BASE: u64 = 0x0302_0000;
 /// Bytes of all redistributors.
 pub const GICR_SIZE: u64 = 0x100_0000;
+/// The UART (Xen's vpl011), and its interrupt.
+pub const UART_BASE: u64 = 0x2200_0000;
+/// Bytes of the UART.
+pub const UART_SIZE: u64 = 0x1000;
+/// Its interrupt, an SPI.
+pub const UART_INTID: u32 = 32;
 /// Window of the grant table.
 pub const GRANT_TABLE_BASE: u64 = 0x3800_0000;
 /// Its bytes.

@@ -227,6 +227,7 @@ fn device_tree(machine: &Machine, bootargs: &str, vcpus: u32, layout: &Layout) -
         grant_window: grant_window(machine)?,
         bootargs,
         initrd: layout.ramdisk.clone(),
+        uart: None,
         virtio: &virtio,
     };
     let tree = platform.build().inspect_err(report).ok()?;

@@ -7,6 +7,8 @@ use core::ops::Range;
 
 use vm_fdt::FdtWriter;
 
+use crate::guest_map::UART_INTID;
+
 use super::{
     CELL_SPI, EVENT_PPI, HYPERVISOR_COMPATIBLE, HYPERVISOR_NODE, PHYSICAL_TIMER_PPI,
     SECURE_TIMER_PPI, VIRTUAL_TIMER_PPI, ppi_cells,
@@ -19,6 +21,8 @@ pub type Error = vm_fdt::Error;
 const GIC_PHANDLE: u32 = 1;
 /// Third cell of an interrupt specifier: rising edge.
 const CELL_EDGE_RISING: u32 = 1;
+/// Third cell of an interrupt specifier: level-sensitive, active high.
+const CELL_LEVEL_HIGH: u32 = 4;
 
 /// A device on the bus of memory-mapped virtio devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,8 @@ pub struct Platform<'a> {
     pub bootargs: &'a str,
     /// The initial ramdisk.
     pub initrd: Option<Range<u64>>,
+    /// The registers of its UART.
+    pub uart: Option<Range<u64>>,
     /// Devices that the domain drives itself.
     pub virtio: &'a [VirtioDevice],
 }
@@ -71,6 +77,7 @@ impl Platform<'_> {
         timer(&mut fdt)?;
         self.interrupt_controller(&mut fdt)?;
         self.hypervisor(&mut fdt)?;
+        self.uart(&mut fdt)?;
         self.virtio(&mut fdt)?;
         fdt.end_node(root)?;
         fdt.finish()
@@ -130,6 +137,17 @@ impl Platform<'_> {
         fdt.property_string_list("compatible", strings(&HYPERVISOR_COMPATIBLE))?;
         fdt.property_array_u64("reg", &reg(&self.grant_window))?;
         fdt.property_array_u32("interrupts", &ppi_cells(EVENT_PPI))?;
+        fdt.end_node(node)
+    }
+
+    fn uart(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
+        let Some(registers) = &self.uart else { return Ok(()) };
+        let node = fdt.begin_node(&format!("uart@{:x}", registers.start))?;
+        fdt.property_string("compatible", "arm,sbsa-uart")?;
+        fdt.property_array_u64("reg", &reg(registers))?;
+        let spi = UART_INTID.saturating_sub(32);
+        fdt.property_array_u32("interrupts", &[CELL_SPI, spi, CELL_LEVEL_HIGH])?;
+        fdt.property_u32("current-speed", 115_200)?;
         fdt.end_node(node)
     }
 

@@ -19,6 +19,7 @@ use pv_guest_kernel::{
     condition::Condition,
     event::Channel,
     executor::{self, Task},
+    hypercall,
     shared::SharedPage,
 };
 
@@ -55,11 +56,19 @@ impl Backend {
         Backend::default()
     }
 
-    /// Serves a domain's console; `name` is the domain's, for log lines. A console that a domain
-    /// of this number had before ends.
-    pub fn attach(&self, domid: DomId, name: &str, page: SharedPage, channel: Channel) {
+    /// Serves a domain's console; `name` is the domain's, for log lines, `has_uart` says whether it
+    /// uses a UART beside the ring. A console that a domain of this number had before ends.
+    pub fn attach(
+        &self,
+        domid: DomId,
+        name: &str,
+        page: SharedPage,
+        channel: Channel,
+        has_uart: bool,
+    ) {
         self.detach(domid);
         let ring = Ends {
+            uart_of: has_uart.then_some(domid),
             output: Receiver::new(page.clone(), OUTPUT),
             input: Sender::new(page, INPUT),
             channel: Rc::new(channel),
@@ -127,9 +136,23 @@ struct State {
 /// Our ends of the ring and its channel.
 #[derive(Debug)]
 struct Ends {
+    /// The domain, if its UART is to hear of what was moved, too.
+    uart_of: Option<DomId>,
     output: Receiver,
     input: Sender,
     channel: Rc<Channel>,
+}
+
+impl Ends {
+    /// Tells the guest that something was moved.
+    fn notify(&self) {
+        self.channel.notify();
+        if let Some(domain) = self.uart_of
+            && let Err(error) = hypercall::domctl::uart_moved(domain)
+        {
+            log::debug!("the UART of {domain} was not told: {error}");
+        }
+    }
 }
 
 /// Takes what the guest prints until the console ends.
@@ -171,7 +194,7 @@ impl Console {
             None => return 0,
             Some(ring) => transfer(ring).inspect(|&count| {
                 if count > 0 {
-                    ring.channel.notify();
+                    ring.notify();
                 }
             }),
         };

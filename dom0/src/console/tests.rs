@@ -18,7 +18,7 @@ impl Guest {
     fn attach(backend: &Backend, domid: u16) -> Guest {
         let page = SharedPage::allocate().unwrap();
         let (ours, theirs) = Channel::loopback().unwrap();
-        backend.attach(DomId(domid), "guest", page.clone(), theirs);
+        backend.attach(DomId(domid), "guest", page.clone(), theirs, false);
         Guest {
             output: Sender::new(page.clone(), OUTPUT),
             input: Receiver::new(page.clone(), INPUT),

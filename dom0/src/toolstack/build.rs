@@ -59,7 +59,8 @@ pub async fn fill(
     publish(services, domain, config, ports).await.map_err(failed("write the store's entries"))?;
 
     services.store_server.introduce(domain, store.page, store.channel);
-    services.consoles.attach(domain, &config.name, console.page, console.channel);
+    let has_uart = config.vuart.is_some();
+    services.consoles.attach(domain, &config.name, console.page, console.channel, has_uart);
 
     let (pc, x0) = (plan.image.entry, plan.tree_address);
     let context = VcpuContext { pc, x0, ..VcpuContext::default() };

@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::{cpus::Cpus, device::DeviceSpec, disk::DiskSpec, vif::VifSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
-const TEXT_KEYS: [&str; 9] = [
+const TEXT_KEYS: [&str; 10] = [
     "name",
     "kernel",
     "ramdisk",
@@ -27,6 +27,7 @@ const TEXT_KEYS: [&str; 9] = [
     "on_reboot",
     "on_crash",
     "on_watchdog",
+    "vuart",
 ];
 
 /// Fewest MiB of memory: the kernel, its tables and the device tree must find room.
@@ -51,6 +52,14 @@ pub enum Action {
     Preserve,
     /// Destroy it and build it again.
     Restart,
+}
+
+/// A kind of UART (xl.cfg's `vuart`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uart {
+    /// The SBSA's generic UART, a subset of a PL011.
+    SbsaUart,
 }
 
 /// Everything that a domain file says.
@@ -114,6 +123,9 @@ pub struct DomainConfig {
     /// What to do when its watchdog ends it.
     #[serde(default)]
     on_watchdog: Action,
+    /// The kind of UART that its device tree names, if any. It is at the same console.
+    #[serde(default)]
+    pub vuart: Option<Uart>,
 }
 
 impl DomainConfig {

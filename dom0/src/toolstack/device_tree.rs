@@ -7,8 +7,8 @@ use abi::device_tree::builder::{Error, Platform};
 use abi::device_tree::{ROOT_COMPATIBLE, ROOT_MODEL};
 use abi::guest_map as map;
 
-/// Writes the device tree of a guest with this RAM, number of vCPUs, boot arguments and initial
-/// ramdisk.
+/// Writes the device tree of a guest with this RAM, number of vCPUs, boot arguments, initial
+/// ramdisk and, if it is to see it, UART.
 ///
 /// # Errors
 /// `bootargs` has a NUL in it.
@@ -17,6 +17,7 @@ pub fn build(
     vcpus: u32,
     bootargs: &str,
     initrd: Option<Range<u64>>,
+    has_uart: bool,
 ) -> Result<Vec<u8>, Error> {
     let platform = Platform {
         compatible: &ROOT_COMPATIBLE,
@@ -28,6 +29,7 @@ pub fn build(
         grant_window: map::GRANT_TABLE_BASE..map::GRANT_TABLE_BASE + map::GRANT_TABLE_SIZE,
         bootargs,
         initrd,
+        uart: has_uart.then_some(map::UART_BASE..map::UART_BASE + map::UART_SIZE),
         virtio: &[],
     };
     platform.build()
@@ -56,7 +58,7 @@ mod tests {
 
     #[test]
     fn memory_cpus_and_arguments_are_the_domains() {
-        let blob = build(&RAM, 3, "write=42 verbose", None).unwrap();
+        let blob = build(&RAM, 3, "write=42 verbose", None, false).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let region = tree.memory().regions().next().unwrap();
         assert_eq!(region.starting_address as u64, RAM.start);
@@ -69,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_guest_sees_that_it_is_one() {
-        let blob = build(&RAM, 1, "", None).unwrap();
+        let blob = build(&RAM, 1, "", None, false).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         assert_eq!(strings(&tree, "/hypervisor", "compatible"), ["xen,xen-4.17", "xen,xen"]);
         assert_eq!(cells(&tree, "/hypervisor", "interrupts"), [1, 15, 0xf08]);
@@ -80,7 +82,7 @@ mod tests {
 
     #[test]
     fn timer_gic_and_psci_are_those_of_a_machine() {
-        let blob = build(&RAM, 1, "", None).unwrap();
+        let blob = build(&RAM, 1, "", None, false).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let timer = cells(&tree, "/timer", "interrupts");
         assert_eq!(timer, [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08]);
@@ -96,18 +98,29 @@ mod tests {
 
     #[test]
     fn the_initial_ramdisk_is_where_linux_looks_for_it() {
-        let blob = build(&RAM, 1, "", Some(0x4100_0000..0x4100_1234)).unwrap();
+        let blob = build(&RAM, 1, "", Some(0x4100_0000..0x4100_1234), false).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         assert_eq!(cells(&tree, "/chosen", "linux,initrd-start"), [0, 0x4100_0000]);
         assert_eq!(cells(&tree, "/chosen", "linux,initrd-end"), [0, 0x4100_1234]);
-        let without = build(&RAM, 1, "", None).unwrap();
+        let without = build(&RAM, 1, "", None, false).unwrap();
         let tree = Fdt::new(&without).unwrap();
         let chosen = tree.find_node("/chosen").unwrap();
         assert!(chosen.property("linux,initrd-start").is_none());
     }
 
     #[test]
+    fn a_uart_is_named_if_it_is_wanted() {
+        let blob = build(&RAM, 1, "", None, true).unwrap();
+        let tree = Fdt::new(&blob).unwrap();
+        let uart = "/uart@22000000";
+        assert_eq!(strings(&tree, uart, "compatible"), ["arm,sbsa-uart"]);
+        assert_eq!(cells(&tree, uart, "interrupts"), [0, 0, 4]);
+        let without = build(&RAM, 1, "", None, false).unwrap();
+        assert!(Fdt::new(&without).unwrap().find_node(uart).is_none());
+    }
+
+    #[test]
     fn a_nul_in_the_arguments_is_an_error() {
-        assert_eq!(build(&RAM, 1, "a\0b", None), Err(Error::InvalidString));
+        assert_eq!(build(&RAM, 1, "a\0b", None, false), Err(Error::InvalidString));
     }
 }

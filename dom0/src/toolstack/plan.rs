@@ -92,7 +92,8 @@ fn tree(
     ram: &Range<u64>,
     ramdisk: Option<Range<u64>>,
 ) -> Result<Vec<u8>, Error> {
-    device_tree::build(ram, config.max_vcpus(), &config.boot_arguments(), ramdisk)
+    let arguments = config.boot_arguments();
+    device_tree::build(ram, config.max_vcpus(), &arguments, ramdisk, config.vuart.is_some())
         .map_err(|_| Error::BadCmdline)
 }
 

@@ -12,6 +12,7 @@ use super::grant::GrantTable;
 use super::interrupt::DomainInterrupts;
 use super::log_budget::LogBudget;
 use super::stage2::Stage2;
+use super::uart::Uart;
 use super::vcpu::{InfoPlace, Vcpu};
 use crate::machine::memory::RamFrame;
 use crate::types::{Ipa, MAX_VCPUS};
@@ -126,6 +127,8 @@ pub struct Domain {
     pub log_budget: LogBudget,
     /// Its SPIs.
     pub interrupts: DomainInterrupts,
+    /// Its UART.
+    pub uart: Uart,
     /// Where it sees its distributor.
     pub gicd_base: Ipa,
     /// Where it sees its redistributors.
@@ -159,6 +162,7 @@ impl Domain {
             teardown: None,
             log_budget: LogBudget::new(),
             interrupts: DomainInterrupts::new(),
+            uart: Uart::new(),
             gicd_base: config.gicd_base,
             gicr_base: config.gicr_base,
         };

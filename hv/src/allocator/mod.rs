@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod console;
 mod control;
 pub mod domain;
 pub mod event;
@@ -24,6 +25,7 @@ pub mod scheduler;
 pub mod stage2;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod uart;
 pub mod vcpu;
 pub mod watchdog;
 

@@ -1,11 +1,17 @@
 //! Accesses to guest-physical addresses at which no memory is: those that belong to the virtual
-//! interrupt controller are performed, the others are answered with an abort.
+//! interrupt controller and to the domain's UART are performed, the others are answered with an
+//! abort.
+
+use abi::DomId;
+use abi::guest_map::{UART_BASE, UART_INTID, UART_SIZE};
+use abi::hvm::Index;
 
 use super::exit::{count, load_register, register, skip_instruction, take};
 use super::{finish, give_up, monitor};
-use crate::allocator::Monitor;
+use crate::allocator::console::Console;
 use crate::allocator::domain::Domain;
 use crate::allocator::interrupt::Loaded;
+use crate::allocator::{Monitor, uart};
 use crate::interpreter::exception::{DataAbort, Fault};
 use crate::interpreter::redistributor::{self, Identity};
 use crate::interpreter::{Width, distributor};
@@ -68,6 +74,7 @@ impl Access {
 enum Device {
     Distributor { offset: u64 },
     Redistributor { vcpu: u32, offset: u64 },
+    Uart { offset: u64 },
 }
 
 /// Handles a data abort at stage 2. Reads of what never changes are on the short way: without the
@@ -98,6 +105,9 @@ fn other_data_abort(context: &mut Context, iss: u64) -> Resume {
         return no_device(&monitor, caller, address, iss);
     };
     let Some(access) = Access::decode(iss) else { return abort(iss) };
+    if let Device::Uart { offset } = device {
+        return access_uart(monitor, context, caller, access, offset);
+    }
     if access.is_write {
         let value = access.width.truncate(register(context, access.register));
         return perform_write(monitor, caller, &device, access.width, value);
@@ -141,6 +151,45 @@ fn perform_write(
     finish(monitor)
 }
 
+/// Reads or writes a register of the domain's UART.
+#[inline(never)]
+fn access_uart(
+    mut monitor: Guard<'static, Monitor>,
+    context: &mut Context,
+    caller: VcpuKey,
+    access: Access,
+    offset: u64,
+) -> Resume {
+    let console = Console::of(&monitor, caller.domain);
+    let domain = monitor.domains.get_mut(caller.domain);
+    let (Some(mut console), Some(domain)) = (console, domain) else { return give_up(monitor) };
+    let resume = if access.is_write {
+        domain.uart.write(&mut console, offset, register(context, access.register) as u32);
+        skip_instruction();
+        Resume::Guest
+    } else {
+        let value = domain.uart.read(&mut console, offset);
+        load_register(context, access.register, access.extend(value.into()))
+    };
+    if offset == uart::DATA {
+        console.notify(&mut monitor, caller.domain);
+    }
+    look_at_uart(&mut monitor, caller.domain);
+    match finish(monitor) {
+        Resume::Guest => resume,
+        other => other,
+    }
+}
+
+/// Raises the interrupt of a domain's UART if there is a new reason: dom0, too, moves characters.
+pub(super) fn look_at_uart(monitor: &mut Monitor, id: DomId) {
+    let Some(console) = Console::of(monitor, id) else { return };
+    let Some(domain) = monitor.domains.get_mut(id) else { return };
+    if domain.uart.interrupts(&console) {
+        monitor.raise_shared(id, UART_INTID);
+    }
+}
+
 /// Whether the address has been mapped by now: another CPU that changes a mapping first breaks it
 /// for a moment (Arm ARM D8.16.1, break-before-make), and this access fell into that moment.
 pub(super) fn is_mapped(domain: &Domain, address: Ipa, iss: u64) -> bool {
@@ -156,6 +205,13 @@ fn find(domain: &mut Domain, address: Ipa) -> Option<(&mut Domain, Device)> {
         && offset < DISTRIBUTOR_SIZE
     {
         return Some((domain, Device::Distributor { offset }));
+    }
+    if let Some(offset) = address.0.checked_sub(UART_BASE)
+        && offset < UART_SIZE
+        && !domain.privileged
+        && domain.parameters.get(Index::ConsolePfn) != 0
+    {
+        return Some((domain, Device::Uart { offset }));
     }
     let offset = address.0.checked_sub(domain.gicr_base.0)?;
     let vcpu = u32::try_from(offset / redistributor::STRIDE).ok()?;
@@ -180,6 +236,7 @@ fn read(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width) -> 
             let identity = Identity { vcpu, last };
             redistributor::read(identity, &mut state.private, listed, offset, width)
         }
+        Device::Uart { .. } => 0,
     }
 }
 
@@ -199,6 +256,7 @@ fn write(domain: &mut Domain, caller: VcpuKey, device: &Device, width: Width, va
             let listed = (vcpu == caller.vcpu.0).then_some((&state.listed, &mut registers));
             redistributor::write(&mut state.private, listed, offset, width, value);
         }
+        Device::Uart { .. } => {}
     }
 }
 

@@ -9,12 +9,15 @@ use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use super::registers::{HCRX_EL2, HSTR_EL2, ICH_HCR_EL2, VPIDR_EL2, read_register, write_register};
 
 /// Sets this CPU's control registers. The traps are:
-/// - WFI, SMC, feature identification, ACTLR_EL1, set/way cache maintenance, implementation
+/// - WFI, SMC, feature identification, ACTLR_EL1, implementation
 ///   defined registers, error records, LORegions: `sync_entry`;
 /// - floating point, until the vCPU in the CPU uses it: `sync_entry`;
 /// - debug, performance, trace, activity-monitor registers, SVE and SME: `sync_entry`;
 /// - the EL1 physical timer, but not the counters: `sync_entry`;
 /// - every physical interrupt and SError: `irq_entry`, `serror_entry`.
+///
+/// Cache maintenance by set and way does not trap. It cannot discard another's data: by SWIO an
+/// invalidation cleans first.
 ///
 /// Pointer authentication, memory tagging and what else FEAT_HCX guards stay off: their registers
 /// are trapped and not switched, so the identification registers must hide them.
@@ -53,7 +56,6 @@ fn init_traps() {
             + HCR_EL2::TSC::SET
             + HCR_EL2::TIDCP::SET
             + HCR_EL2::TACR::SET
-            + HCR_EL2::TSW::SET
             + HCR_EL2::TERR::SET
             + HCR_EL2::TLOR::SET,
     );

@@ -57,6 +57,14 @@ pub fn destroy(domain: DomId) -> Result<(), Errno> {
     operate(Command::DestroyDomain, domain, &[]).map(drop)
 }
 
+/// Tells that characters were moved in a domain's console ring: its UART may have to interrupt.
+///
+/// # Errors
+/// What the monitor answers.
+pub fn uart_moved(domain: DomId) -> Result<(), Errno> {
+    operate(Command::UartOp, domain, &[]).map(drop)
+}
+
 /// Stops a domain's vCPUs for now.
 ///
 /// # Errors

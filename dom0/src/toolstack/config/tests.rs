@@ -17,6 +17,7 @@ disk = ["target=disk0, vdev=xvda, access=rw", "disk1,xvdb,r"]
 vif = ["rate=10Mb/s"]
 cmdline = "verbose"
 on_crash = "preserve"
+vuart = "sbsa_uart"
 "#;
 
 fn parse(text: &str, arguments: &[&str]) -> Result<DomainConfig, ConfigError> {
@@ -40,6 +41,7 @@ fn every_key_is_read() {
     assert_eq!((config.cpu_weight, config.cap), (512, 150));
     assert_eq!(config.cmdline, "verbose");
     assert_eq!(config.on_crash, Action::Preserve);
+    assert_eq!(config.vuart, Some(Uart::SbsaUart));
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! A domain's UART, which Xen calls vpl011: what software uses of a PL011 as the SBSA has it (Arm
+//! DEN 0094, "SBSA generic UART"), without a line speed. Its line is the domain's console.
+
+use super::console::Console;
+
+/// Where characters go to and come from.
+pub trait Line {
+    /// How many characters it takes now.
+    fn room(&self) -> usize;
+    /// Whether one has come.
+    fn has_input(&self) -> bool;
+    /// Sends one. Without room it is lost.
+    fn send(&mut self, byte: u8);
+    /// Takes one that has come.
+    fn receive(&mut self) -> Option<u8>;
+}
+
+impl Line for Console {
+    fn room(&self) -> usize {
+        Console::room(*self)
+    }
+
+    fn has_input(&self) -> bool {
+        Console::has_input(*self)
+    }
+
+    fn send(&mut self, byte: u8) {
+        self.put(byte);
+    }
+
+    fn receive(&mut self) -> Option<u8> {
+        self.take()
+    }
+}
+
+/// UARTDR: characters pass here.
+pub const DATA: u64 = 0x00;
+/// UARTFR
+const FLAGS: u64 = 0x18;
+/// UARTIMSC
+const MASK: u64 = 0x38;
+/// UARTRIS
+const RAW: u64 = 0x3C;
+/// UARTMIS
+const MASKED: u64 = 0x40;
+/// UARTICR
+const CLEAR: u64 = 0x44;
+
+/// UARTFR: nothing to receive; no room to send; nothing is being sent.
+const RECEIVE_EMPTY: u32 = 1 << 4;
+const TRANSMIT_FULL: u32 = 1 << 5;
+const TRANSMIT_EMPTY: u32 = 1 << 7;
+
+/// Interrupts: received, sent, and received some time ago.
+const RECEIVE: u32 = 1 << 4;
+const TRANSMIT: u32 = 1 << 5;
+const RECEIVE_TIMEOUT: u32 = 1 << 6;
+/// Characters that software may send at an interrupt without looking: what a FIFO of 32 has.
+const FIFO: usize = 32;
+
+/// Its registers.
+#[derive(Debug, Clone, Default)]
+pub struct Uart {
+    /// The interrupts that are let through.
+    mask: u32,
+    /// Characters were sent since the interrupt about that was cleared.
+    sent: bool,
+    /// Its interrupt, as the interrupt controller last saw it.
+    asserted: bool,
+}
+
+impl Uart {
+    /// None of its interrupts is let through.
+    pub const fn new() -> Uart {
+        Uart { mask: 0, sent: false, asserted: false }
+    }
+
+    /// Reads a register. One that does not exist reads as zero.
+    pub fn read(&self, line: &mut impl Line, offset: u64) -> u32 {
+        match offset {
+            DATA => line.receive().map_or(0, u32::from),
+            FLAGS => flags(line),
+            MASK => self.mask,
+            RAW => self.raw(line),
+            MASKED => self.raw(line) & self.mask,
+            _ => 0,
+        }
+    }
+
+    /// Writes a register. One that does not exist ignores it.
+    pub fn write(&mut self, line: &mut impl Line, offset: u64, value: u32) {
+        match offset {
+            DATA => {
+                line.send(value as u8);
+                self.sent = true;
+            }
+            MASK => self.mask = value,
+            CLEAR if value & TRANSMIT != 0 => self.sent = false,
+            _ => {}
+        }
+    }
+
+    /// Whether its interrupt has come since this was asked last.
+    pub fn interrupts(&mut self, line: &impl Line) -> bool {
+        let now = self.raw(line) & self.mask != 0;
+        let before = core::mem::replace(&mut self.asserted, now);
+        now && !before
+    }
+
+    fn raw(&self, line: &impl Line) -> u32 {
+        let received = if line.has_input() { RECEIVE | RECEIVE_TIMEOUT } else { 0 };
+        let sent = if self.sent && line.room() >= FIFO { TRANSMIT } else { 0 };
+        received | sent
+    }
+}
+
+fn flags(line: &impl Line) -> u32 {
+    let receive = if line.has_input() { 0 } else { RECEIVE_EMPTY };
+    receive | if line.room() == 0 { TRANSMIT_FULL } else { TRANSMIT_EMPTY }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wire {
+        input: VecDeque<u8>,
+        output: Vec<u8>,
+        full: bool,
+    }
+
+    impl Line for Wire {
+        fn room(&self) -> usize {
+            if self.full { 0 } else { 1000 }
+        }
+
+        fn has_input(&self) -> bool {
+            !self.input.is_empty()
+        }
+
+        fn send(&mut self, byte: u8) {
+            self.output.push(byte);
+        }
+
+        fn receive(&mut self) -> Option<u8> {
+            self.input.pop_front()
+        }
+    }
+
+    #[test]
+    fn characters_pass_in_both_directions() {
+        let (mut uart, mut wire) = (Uart::new(), Wire::default());
+        assert_eq!(uart.read(&mut wire, FLAGS), RECEIVE_EMPTY | TRANSMIT_EMPTY);
+        uart.write(&mut wire, DATA, 0x141);
+        assert_eq!(wire.output, b"A");
+        wire.input.push_back(b'z');
+        assert_eq!(uart.read(&mut wire, FLAGS), TRANSMIT_EMPTY);
+        assert_eq!(uart.read(&mut wire, DATA), u32::from(b'z'));
+        wire.full = true;
+        assert_eq!(uart.read(&mut wire, FLAGS), RECEIVE_EMPTY | TRANSMIT_FULL);
+    }
+
+    #[test]
+    fn an_interrupt_comes_once_until_its_reason_is_gone() {
+        let (mut uart, mut wire) = (Uart::new(), Wire::default());
+        wire.input.push_back(b'a');
+        assert!(!uart.interrupts(&wire), "masked");
+        uart.write(&mut wire, MASK, RECEIVE);
+        assert!(uart.interrupts(&wire));
+        assert!(!uart.interrupts(&wire));
+        assert_eq!(uart.read(&mut wire, MASKED), RECEIVE);
+        uart.read(&mut wire, DATA);
+        assert!(!uart.interrupts(&wire));
+        wire.input.push_back(b'b');
+        assert!(uart.interrupts(&wire));
+    }
+
+    #[test]
+    fn what_was_sent_interrupts_until_it_is_cleared_and_only_with_room_for_more() {
+        let (mut uart, mut wire) = (Uart::new(), Wire { full: true, ..Wire::default() });
+        uart.write(&mut wire, MASK, TRANSMIT);
+        uart.write(&mut wire, DATA, 1);
+        assert!(!uart.interrupts(&wire));
+        wire.full = false;
+        assert!(uart.interrupts(&wire));
+        uart.write(&mut wire, CLEAR, TRANSMIT);
+        assert_eq!(uart.read(&mut wire, RAW), 0);
+    }
+}
