@@ -10,6 +10,7 @@ mod disks;
 mod entropy;
 mod hostile;
 mod lifecycle;
+mod linux;
 mod network;
 mod new_driver;
 mod scheduler;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         boot::SCENARIOS,
         disks::SCENARIOS,
         lifecycle::SCENARIOS,
+        linux::SCENARIOS,
         network::SCENARIOS,
         scheduler::SCENARIOS,
         store::SCENARIOS,

@@ -1,0 +1,118 @@
+//! Debian's kernel as it is, with its own frontends (`cargo xtask run --linux`).
+
+use anyhow::{Context, Result, ensure};
+use tests::{Scenario, Shell, Stage, disk};
+use xtask::options;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new("linux::boots_and_has_no_complaints", boots).on(with_linux),
+    Scenario::new("linux::uses_its_disk_and_its_network", devices).with_disks(&[4]).on(with_linux),
+    Scenario::new("linux::several_vcpus_come_and_go", hotplug).on(with_two_cpus),
+    Scenario::new("linux::reboots_and_shuts_down", reboots).on(with_linux),
+    Scenario::new("linux::talks_by_a_uart", uart).on(with_linux),
+];
+
+fn with_linux(machine: &mut options::Machine) {
+    machine.linux = true;
+}
+
+fn with_two_cpus(machine: &mut options::Machine) {
+    with_linux(machine);
+    machine.smp = 2;
+}
+
+/// Runs a command in the guest, which powers off after it; returns what the console showed.
+fn run(shell: &mut Shell, arguments: &str, command: &str) -> Result<String> {
+    let output = shell.succeeds(&format!("xl create -c linux {arguments} run='{command}'"))?;
+    shell.wait_until_gone("linux")?;
+    Ok(output)
+}
+
+fn boots(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const COMMANDS: &str = "dmesg; echo now $(date +%s); sleep 0.2; echo \"slept: a\\b\"";
+    let before = shell.free_frames()?;
+    let output = run(shell, "cmdline=loglevel=1", COMMANDS)?;
+    let after = shell.free_frames()?;
+    ensure!(before == after, "{before} frames were free before, {after} are after");
+    for wanted in ["Xen 4.17 support found", "xen:events: Using FIFO-based ABI", "slept: a\\b"] {
+        ensure!(output.contains(wanted), "the guest did not say `{wanted}`");
+    }
+    let complaints = ["Xen", "xen", "GIC", "psci", "timer", "rcu", "BUG", "WARNING", "Unhandled"];
+    let blames = ["rror", "ail", "arning", "BUG", "stall", "ncorrect", "nexpected", "imeout"];
+    let complains = |line: &&str| {
+        complaints.iter().any(|who| line.contains(who))
+            && blames.iter().any(|what| line.contains(what))
+    };
+    let found: Vec<&str> = output.lines().filter(complains).collect();
+    ensure!(found.is_empty(), "its log complains: {}", found.join("; "));
+    let clock = output.lines().find_map(|line| line.strip_prefix("now ")).context("no clock")?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let difference = now.abs_diff(clock.trim().parse()?);
+    ensure!(difference < 600, "its clock is wrong by {difference} s");
+    Ok(())
+}
+
+fn devices(shell: &mut Shell, stage: &Stage) -> Result<()> {
+    const COMMANDS: &str = "mount | grep xvda; dd if=/dev/urandom of=/mnt/file bs=64k count=64; \
+        sha256sum < /mnt/file > /tmp/sum; umount /mnt; mount -t ext4 /dev/xvda /mnt; \
+        sha256sum < /mnt/file | cmp - /tmp/sum && echo as written; \
+        ip route; wget -q -O - http://10.0.2.15/ | head -c 100";
+    shell.succeeds("xl create web")?;
+    let output = run(shell, "", COMMANDS)?;
+    for wanted in ["/dev/xvda on /mnt type ext4", "as written", "via 10.0.2.2", "paravirtual guest"]
+    {
+        ensure!(output.contains(wanted), "no line has `{wanted}`: {output}");
+    }
+    // A disk of the host's, byte by byte.
+    let disk = stage.disks.first().context("a disk")?;
+    let sum = run(shell, "disk=disk0,xvda,r vif=[]", "sha256sum /dev/xvda")?;
+    ensure!(sum.contains(&disk::sha256(disk)?), "another sum than the host's: {sum}");
+    Ok(())
+}
+
+/// At the guest's own shell.
+fn console(shell: &mut Shell, typed: &[u8], answer: &str) -> Result<()> {
+    shell.session().begin("xl console linux")?;
+    shell.session().wait_for_text("# ")?;
+    shell.session().type_bytes(typed, "a command for Linux")?;
+    shell.session().wait_for_text(answer)?;
+    shell.leave_console("xl console linux")
+}
+
+fn hotplug(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create linux vcpus=2 maxvcpus=3")?;
+    console(shell, b"nproc; cat /sys/devices/system/cpu/possible\n", "0-2")?;
+    shell.succeeds("xl vcpu-set linux 1")?;
+    shell.wait_for_vcpus("linux", 1)?;
+    // What is added, Linux on arm64 brings online when it is told to.
+    shell.succeeds("xl vcpu-set linux 3")?;
+    console(
+        shell,
+        b"for n in 1 2; do echo 1 > /sys/devices/system/cpu/cpu$n/online; done\n",
+        "# ",
+    )?;
+    shell.wait_for_vcpus("linux", 3)?;
+    shell.succeeds("xl shutdown linux")?;
+    shell.wait_until_gone("linux")
+}
+
+fn reboots(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create linux")?;
+    console(shell, b"reboot\n", "reboot: Restarting system")?;
+    // The new one has a shell, too.
+    shell.wait_until_gone("linux")?;
+    shell.wait_for_vcpus("linux", 1)?;
+    console(shell, b"poweroff\n", "reboot: Power down")?;
+    shell.wait_until_gone("linux")
+}
+
+/// As a kernel that knows nothing of Xen.
+fn uart(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const LINE: &str = "earlycon=pl011,0x22000000 console=ttyAMA0";
+    shell.succeeds(&format!("xl create linux vuart=sbsa_uart disk=[] vif=[] cmdline='{LINE}'"))?;
+    console(shell, b"echo typed $((40 + 2)) by $(basename $(tty))\n", "typed 42 by ttyAMA0")?;
+    let printed = shell.transcript();
+    ensure!(printed.contains("Booting Linux on physical CPU"), "nothing came by earlycon");
+    shell.succeeds("xl destroy linux")?;
+    Ok(())
+}
