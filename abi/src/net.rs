@@ -31,6 +31,17 @@ pub mod key {
     pub const RX_RING: &str = "rx-ring-ref";
     /// Front: the port for events of both rings.
     pub const EVENT_CHANNEL: &str = "event-channel";
+    /// Front, instead: the port for events of the first ring.
+    pub const EVENT_CHANNEL_TX: &str = "event-channel-tx";
+    /// And of the second.
+    pub const EVENT_CHANNEL_RX: &str = "event-channel-rx";
+    /// Back: either will do.
+    pub const SPLIT_EVENT_CHANNELS: &str = "feature-split-event-channels";
+    /// Back: how many pairs of rings there may be.
+    pub const MAX_QUEUES: &str = "multi-queue-max-queues";
+    /// Front: how many there are, one if it does not say. The keys of several are in directories
+    /// `queue-0`, `queue-1` and so on.
+    pub const NUM_QUEUES: &str = "multi-queue-num-queues";
     /// Front: the backend shall copy into the pages that were posted. Nothing else exists today.
     pub const REQUEST_RX_COPY: &str = "request-rx-copy";
     /// Back: it can.

@@ -10,14 +10,13 @@ use core::ops::Range;
 use abi::net::{ExtraInfo, RxFlags, RxRequest, RxResponse, TxStatus};
 use abi::ring::{BackRing, RingError};
 use abi::{DomId, PAGE_SIZE};
+use pv_guest_kernel::condition::Condition;
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{CopyBatch, End};
 use pv_guest_kernel::shared::SharedPage;
 use thiserror::Error;
 
 use super::frame::{Buffer, Checksum, Frame};
-use pv_guest_kernel::condition::Condition;
-
 /// What a guest can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Abilities {
@@ -47,13 +46,15 @@ pub(super) struct SenderFault;
 pub(super) struct Receiver {
     pub(super) abilities: Abilities,
     domain: DomId,
-    channel: Rc<Channel>,
-    state: RefCell<State>,
+    queues: Vec<RefCell<Queue>>,
     failed: Condition,
 }
 
+/// One of a guest's rings for what it receives. The frames of a connection all come through the same
+/// one, in their order.
 #[derive(Debug)]
-struct State {
+struct Queue {
+    channel: Rc<Channel>,
     ring: BackRing<SharedPage, RxRequest, RxResponse>,
     /// Pages taken off the ring and not filled yet.
     posted: VecDeque<RxRequest>,
@@ -74,94 +75,114 @@ struct Placed {
 }
 
 impl Receiver {
+    /// With a ring and a channel for each queue, of which there is at least one.
     pub(super) fn new(
         domain: DomId,
-        page: SharedPage,
-        channel: Rc<Channel>,
+        queues: impl IntoIterator<Item = (SharedPage, Rc<Channel>)>,
         abilities: Abilities,
     ) -> Receiver {
-        let state = State {
-            ring: BackRing::attach(page),
-            posted: VecDeque::new(),
-            placed: Vec::new(),
-            fault: None,
-            dropped: 0,
-        };
-        Receiver {
-            abilities,
-            domain,
-            channel,
-            state: RefCell::new(state),
-            failed: Condition::default(),
-        }
+        let queue = |(page, channel)| RefCell::new(Queue::new(page, channel));
+        let queues = queues.into_iter().map(queue).collect();
+        Receiver { abilities, domain, queues, failed: Condition::default() }
     }
 
     /// Waits until the guest does something wrong.
     pub(super) async fn fault(&self) -> Fault {
-        self.failed.until(|| self.state.borrow().fault).await
+        self.failed.until(|| self.found_fault()).await
     }
 
-    #[cfg(test)]
-    pub(super) fn state_fault(&self) -> Option<Fault> {
-        self.state.borrow().fault
+    pub(super) fn found_fault(&self) -> Option<Fault> {
+        self.queues.iter().find_map(|queue| queue.borrow().fault)
     }
 
     /// Frames that it lost.
     pub(super) fn dropped(&self) -> u64 {
-        self.state.borrow().dropped
+        self.queues.iter().map(|queue| queue.borrow().dropped).sum()
+    }
+
+    /// Where a frame belongs.
+    fn queue(&self, frame: &Frame) -> Option<&RefCell<Queue>> {
+        match self.queues.as_slice() {
+            [only] => Some(only),
+            queues => queues.get(frame.flow() as usize % queues.len().max(1)),
+        }
     }
 
     /// Begins to deliver a frame that the guest can take.
     pub(super) fn place(&self, frame: &Frame, copies: &mut CopyBatch) {
-        let mut state = self.state.borrow_mut();
+        let Some(mut queue) = self.queue(frame).map(RefCell::borrow_mut) else { return };
         let slots = frame.length().div_ceil(PAGE_SIZE);
         let extra = usize::from(frame.segment_size.is_some());
         if slots > 1 && !self.abilities.scatter_gather {
-            state.dropped += 1;
+            queue.dropped += 1;
             return;
         }
-        match state.take_posted(slots + extra) {
+        match queue.take_posted(slots + extra) {
             Ok(Some(requests)) => {
                 let placed = place(self.domain, frame, &requests, copies);
-                state.placed.push(placed);
+                queue.placed.push(placed);
             }
-            Ok(None) => state.dropped += 1,
-            Err(error) => self.fail(&mut state, error.into()),
+            Ok(None) => queue.dropped += 1,
+            Err(error) => self.fail(&mut queue, error.into()),
         }
     }
 
     /// Shows the guest what was placed, once the copies have been made.
     pub(super) fn finish(&self, copies: &CopyBatch) -> Result<(), SenderFault> {
-        let mut state = self.state.borrow_mut();
         let mut result = Ok(());
-        for mut placed in core::mem::take(&mut state.placed) {
-            if !placed.copies.clone().all(|number| copies.is_done(number)) {
-                for response in &mut placed.responses {
-                    response.status = TxStatus::Error.raw();
-                }
-                match is_readable(&placed.frame) {
-                    true => self.fail(&mut state, Fault::Grant),
-                    false => result = Err(SenderFault),
-                }
+        for queue in &self.queues {
+            let mut queue = queue.borrow_mut();
+            for placed in core::mem::take(&mut queue.placed) {
+                result = self.answer(&mut queue, placed, copies).and(result);
             }
-            let answered = placed.responses.iter().try_for_each(|answer| state.ring.push(answer));
-            if let Err(error) = answered {
-                self.fail(&mut state, error.into());
+            if queue.ring.publish() {
+                queue.channel.notify();
             }
-        }
-        if state.ring.publish() {
-            self.channel.notify();
         }
         result
     }
 
-    fn fail(&self, state: &mut State, fault: Fault) {
-        state.fault.get_or_insert(fault);
+    fn answer(
+        &self,
+        queue: &mut Queue,
+        mut placed: Placed,
+        copies: &CopyBatch,
+    ) -> Result<(), SenderFault> {
+        let mut result = Ok(());
+        if !placed.copies.clone().all(|number| copies.is_done(number)) {
+            for response in &mut placed.responses {
+                response.status = TxStatus::Error.raw();
+            }
+            match is_readable(&placed.frame) {
+                true => self.fail(queue, Fault::Grant),
+                false => result = Err(SenderFault),
+            }
+        }
+        let answered = placed.responses.iter().try_for_each(|answer| queue.ring.push(answer));
+        if let Err(error) = answered {
+            self.fail(queue, error.into());
+        }
+        result
+    }
+
+    fn fail(&self, queue: &mut Queue, fault: Fault) {
+        queue.fault.get_or_insert(fault);
         self.failed.notify();
     }
 }
 
-impl State {
+impl Queue {
+    fn new(page: SharedPage, channel: Rc<Channel>) -> Queue {
+        Queue {
+            channel,
+            ring: BackRing::attach(page),
+            posted: VecDeque::new(),
+            placed: Vec::new(),
+            fault: None,
+            dropped: 0,
+        }
+    }
+
     /// So many of the pages that the guest has posted; `None` if there are fewer.
     fn take_posted(&mut self, count: usize) -> Result<Option<Vec<RxRequest>>, RingError> {
         while self.posted.len() < count {

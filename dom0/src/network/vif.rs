@@ -1,14 +1,18 @@
 //! The far end of a guest's network interface (public/io/netif.h).
 
+use alloc::format;
 use alloc::rc::Rc;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::pin::pin;
+use core::cell::RefCell;
 use core::time::Duration;
 
 use abi::net::{MacAddress, TxStatus, key};
 use abi::ring::BackRing;
 use abi::{DomId, GrantRef, Port};
 use embassy_futures::select::{Either3, select3};
+use futures_util::FutureExt;
+use futures_util::future::select_all;
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, CopyBatch, End, Mapping};
 use pv_guest_kernel::shared::SharedPage;
@@ -28,14 +32,8 @@ const BURST: usize = 64;
 /// And their bytes, about.
 const BURST_BYTES: usize = 256 << 10;
 
-/// What is offered to a frontend.
-const OFFER: [(&str, &str); 5] = [
-    (key::RX_COPY, "1"),
-    ("feature-rx-flip", "0"),
-    (key::SCATTER_GATHER, "1"),
-    (key::GSO_TCPV4, "1"),
-    ("feature-split-event-channels", "0"),
-];
+/// Pairs of rings of one interface: as many as a guest has vCPUs at most.
+const QUEUES_MAX: usize = 8;
 
 /// What a guest did wrong; it is disconnected.
 #[derive(Debug, PartialEq, Eq, ErrorMessage)]
@@ -51,38 +49,63 @@ enum Offence {
 pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
     let address: MacAddress = device.read(key::MAC).await?;
     let rate: Option<Rate> = device.read("rate").await.ok();
-    device.publish(&OFFER, State::InitWait).await?;
+    offer(device).await?;
     device.wait_peer(&[State::Initialised, State::Connected]).await?;
-    let Connection { rings: [tx, rx], channel, abilities } = Connection::accept(device).await?;
+    let Connection { queues, abilities } = Connection::accept(device).await?;
 
-    let receiver = Rc::new(Receiver::new(device.peer(), rx, channel.clone(), abilities));
+    let receiving = queues.iter().map(|queue| (queue.rx.clone(), queue.rx_channel.clone()));
+    let receiver = Rc::new(Receiver::new(device.peer(), receiving, abilities));
     let plug = Plug::new(address, receiver.clone());
-    let mut sender = Sender {
+    let credit = Rc::new(RefCell::new(Credit::new(rate, time::now())));
+    let sender = |queue: Queue| Sender {
         domain: device.peer(),
-        ring: BackRing::attach(tx),
-        channel,
+        ring: BackRing::attach(queue.tx),
+        channel: queue.tx_channel,
         port: plug.0,
-        credit: Credit::new(rate, time::now()),
+        credit: credit.clone(),
     };
+    let senders = queues.into_iter().map(|queue| sender(queue).run().boxed_local());
+    let senders = select_all(senders);
     device.switch_state(State::Connected).await?;
-    let result = sender.run(device, &receiver).await;
+    let error = match select3(senders, device.ended(), receiver.fault()).await {
+        Either3::First((offence, ..)) => refused(&offence),
+        Either3::Second(error) => error,
+        Either3::Third(fault) => refused(&fault),
+    };
     log::debug!("{device}: {} frames found no room in the guest", receiver.dropped());
-    result
+    Err(error)
+}
+
+/// Says what a frontend may ask for.
+async fn offer(device: &Device) -> Result<(), Error> {
+    let queues = QUEUES_MAX.to_string();
+    let keys = [
+        (key::RX_COPY, "1"),
+        ("feature-rx-flip", "0"),
+        (key::SCATTER_GATHER, "1"),
+        (key::GSO_TCPV4, "1"),
+        (key::SPLIT_EVENT_CHANNELS, "1"),
+        (key::MAX_QUEUES, &queues),
+    ];
+    device.publish(&keys, State::InitWait).await
 }
 
 /// What the frontend has brought.
 struct Connection {
-    /// For what it sends, and for what it receives.
-    rings: [SharedPage; 2],
-    channel: Rc<Channel>,
+    queues: Vec<Queue>,
     abilities: Abilities,
+}
+
+/// A pair of rings, and the channels that tell of what is on them. They may be the same.
+struct Queue {
+    tx: SharedPage,
+    tx_channel: Rc<Channel>,
+    rx: SharedPage,
+    rx_channel: Rc<Channel>,
 }
 
 impl Connection {
     async fn accept(device: &Device) -> Result<Connection, Error> {
-        let tx = GrantRef(device.read_peer(key::TX_RING).await?);
-        let rx = GrantRef(device.read_peer(key::RX_RING).await?);
-        let port = Port(device.read_peer(key::EVENT_CHANNEL).await?);
         if !device.peer_has(key::REQUEST_RX_COPY).await? {
             let reason = "the frontend does not ask for copies (request-rx-copy)";
             return Err(Error::Refused(reason.into()));
@@ -93,10 +116,41 @@ impl Connection {
             segmentation: scatter_gather && device.peer_has(key::GSO_TCPV4).await?,
             blank_checksums: !device.peer_has(key::NO_CHECKSUM_OFFLOAD).await?,
         };
+        let count = device.read_peer_optional(key::NUM_QUEUES).await?.unwrap_or(1);
+        if !(1..=QUEUES_MAX).contains(&count) {
+            let reason = format!("{}={count}, which is not 1 to {QUEUES_MAX}", key::NUM_QUEUES);
+            return Err(Error::Refused(reason));
+        }
+        let mut queues = Vec::with_capacity(count);
+        for index in 0..count {
+            // Those of a single one are not in a directory.
+            let directory = if count == 1 { String::new() } else { format!("queue-{index}/") };
+            queues.push(Queue::accept(device, &directory).await?);
+        }
+        Ok(Connection { queues, abilities })
+    }
+}
+
+impl Queue {
+    async fn accept(device: &Device, directory: &str) -> Result<Queue, Error> {
+        let key = |name: &str| format!("{directory}{name}");
+        let peer = device.peer();
+        let tx = GrantRef(device.read_peer(&key(key::TX_RING)).await?);
+        let rx = GrantRef(device.read_peer(&key(key::RX_RING)).await?);
+        let bind = |port| Channel::bind_interdomain(peer, Port(port)).map(Rc::new);
+        let split = device.read_peer_optional(&key(key::EVENT_CHANNEL_TX)).await?;
+        let (tx_channel, rx_channel) = match split {
+            Some(port) => {
+                (bind(port)?, bind(device.read_peer(&key(key::EVENT_CHANNEL_RX)).await?)?)
+            }
+            None => {
+                let both = bind(device.read_peer(&key(key::EVENT_CHANNEL)).await?)?;
+                (both.clone(), both)
+            }
+        };
         // The rings' pages keep the mapping.
-        let mapping = Mapping::new(device.peer(), &[tx, rx], Access::ReadWrite)?;
-        let channel = Rc::new(Channel::bind_interdomain(device.peer(), port)?);
-        Ok(Connection { rings: [mapping.page(0), mapping.page(1)], channel, abilities })
+        let mapping = Mapping::new(peer, &[tx, rx], Access::ReadWrite)?;
+        Ok(Queue { tx: mapping.page(0), tx_channel, rx: mapping.page(1), rx_channel })
     }
 }
 
@@ -106,10 +160,11 @@ struct Sender {
     ring: Ring<SharedPage>,
     channel: Rc<Channel>,
     port: PortId,
-    credit: Credit,
+    /// The interface's, whichever queue uses it.
+    credit: Rc<RefCell<Credit>>,
 }
 
-/// What a guest's task waits for.
+/// What a queue waits for.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Event,
@@ -119,24 +174,15 @@ enum Next {
 }
 
 impl Sender {
-    /// Forwards what the guest sends until it goes away or does something wrong.
-    async fn run(&mut self, device: &Device, receiver: &Receiver) -> Result<(), Error> {
-        let mut ended = pin!(device.ended());
-        let mut fault = pin!(receiver.fault());
+    /// Forwards what the guest sends until it does something wrong.
+    async fn run(mut self) -> Offence {
         loop {
-            let next = self.forward_burst().map_err(|offence| refused(&offence))?;
-            let wait = pin!(async {
-                match next {
-                    Next::Event => self.channel.wait().await,
-                    Next::Turn => executor::yield_now().await,
-                    Next::Uplink => switch::uplink_has_room().await,
-                    Next::Credit(then) => time::sleep_until(then).await,
-                }
-            });
-            match select3(wait, ended.as_mut(), fault.as_mut()).await {
-                Either3::First(()) => {}
-                Either3::Second(error) => return Err(error),
-                Either3::Third(fault) => return Err(refused(&fault)),
+            match self.forward_burst() {
+                Ok(Next::Event) => self.channel.wait().await,
+                Ok(Next::Turn) => executor::yield_now().await,
+                Ok(Next::Uplink) => switch::uplink_has_room().await,
+                Ok(Next::Credit(then)) => time::sleep_until(then).await,
+                Err(offence) => return offence,
             }
         }
     }
@@ -145,7 +191,7 @@ impl Sender {
     fn forward_burst(&mut self) -> Result<Next, Offence> {
         let (mut packets, mut bytes) = (Vec::new(), 0);
         let mut next = loop {
-            if let Some(then) = self.credit.wait_until(time::now()) {
+            if let Some(then) = self.credit.borrow_mut().wait_until(time::now()) {
                 break Next::Credit(then);
             }
             if packets.len() == BURST || bytes >= BURST_BYTES {
@@ -153,7 +199,7 @@ impl Sender {
             }
             match Packet::take(&mut self.ring)? {
                 Some(packet) => {
-                    self.credit.spend(packet.length);
+                    self.credit.borrow_mut().spend(packet.length);
                     bytes += packet.length;
                     packets.push(packet);
                 }

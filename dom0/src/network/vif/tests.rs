@@ -38,10 +38,10 @@ impl Guest {
         let (tx, rx) = (FrontRing::new(tx_page.clone()), FrontRing::new(rx_page.clone()));
         let (theirs, ours) = Channel::loopback().unwrap();
         let (domain, channel) = (DomId(number.into()), Rc::new(ours));
-        let receiver = Rc::new(Receiver::new(domain, rx_page, channel.clone(), abilities));
+        let receiver = Rc::new(Receiver::new(domain, [(rx_page, channel.clone())], abilities));
         let address = MacAddress([2, 0, 0, 0, 0, number]);
         let plug = Plug::new(address, receiver.clone());
-        let credit = Credit::new(None, Duration::ZERO);
+        let credit = Rc::new(RefCell::new(Credit::new(None, Duration::ZERO)));
         let (port, ring) = (plug.0, BackRing::attach(tx_page));
         Guest {
             address,
@@ -205,7 +205,7 @@ fn a_grant_that_cannot_be_read_is_its_senders_fault() {
         one.send(&frame(two.address, one.address, 9000), None);
         one.sent.remove(wrong);
         assert_eq!(one.forward(), Err(Offence::Misdeed(Misdeed::Grant)), "slot {wrong}");
-        assert_eq!(two.receiver.state_fault(), None);
+        assert_eq!(two.receiver.found_fault(), None);
     }
 }
 
@@ -216,7 +216,7 @@ fn a_page_that_cannot_be_written_is_its_receivers_fault() {
     two.post(PAGES);
     one.send(&frame(two.address, one.address, 9000), None);
     assert_eq!(one.forward(), Ok(Next::Event));
-    assert_eq!(two.receiver.state_fault(), Some(Fault::Grant));
+    assert_eq!(two.receiver.found_fault(), Some(Fault::Grant));
     let statuses: Vec<i16> =
         core::iter::from_fn(|| two.rx.pop().unwrap()).map(|answer| answer.status).collect();
     assert_eq!(statuses, [-1; 3], "its slots are given back");
@@ -234,12 +234,12 @@ fn indices_that_cannot_be_are_offences() {
     assert_eq!(one.forward(), Err(Offence::Malformed(Malformed::Ring(ring))));
     broken(&rx_page);
     let channel = two.sender.channel.clone();
-    let receiver = Rc::new(Receiver::new(DomId(3), rx_page, channel, ALL));
+    let receiver = Rc::new(Receiver::new(DomId(3), [(rx_page, channel)], ALL));
     let address = MacAddress([2, 0, 0, 0, 0, 3]);
     let _plug = Plug::new(address, receiver.clone());
     two.send(&frame(address, two.address, 100), None);
     assert_eq!(two.forward(), Ok(Next::Event));
-    assert_eq!(receiver.state_fault(), Some(Fault::Ring(ring)));
+    assert_eq!(receiver.found_fault(), Some(Fault::Ring(ring)));
 }
 
 #[test]
@@ -258,7 +258,8 @@ fn a_guest_beyond_its_rate_waits() {
     let (mut one, mut two) = pair();
     two.post(PAGES);
     let interval = Duration::from_secs(1000);
-    one.sender.credit = Credit::new(Some(Rate { bytes: 150, interval }), Duration::ZERO);
+    let credit = Credit::new(Some(Rate { bytes: 150, interval }), Duration::ZERO);
+    one.sender.credit.replace(credit);
     for _ in 0..3 {
         one.send(&frame(two.address, one.address, 100), None);
     }
@@ -280,4 +281,40 @@ fn a_guest_that_leaves_is_forgotten() {
     one.send(&frame(address, one.address, 100), None);
     assert_eq!(one.forward(), Ok(Next::Event));
     assert!(again.receive().is_some());
+}
+
+#[test]
+fn connections_are_spread_over_queues_and_each_keeps_its_order() {
+    const CONNECTIONS: u8 = 16;
+    let mut one = Guest::new(1, ALL);
+    let address = MacAddress([2, 0, 0, 0, 0, 3]);
+    let granted = pages(Access::ReadWrite);
+    let (mut queues, mut rings) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let page = SharedPage::allocate().unwrap();
+        let mut ring: FrontRing<SharedPage, RxRequest, RxResponse> = FrontRing::new(page.clone());
+        for (id, grant) in (0..).zip(&granted) {
+            ring.push(&RxRequest { id, padding: 0, reference: grant.reference() }).unwrap();
+        }
+        let _ = ring.publish();
+        rings.push(ring);
+        queues.push((page, one.sender.channel.clone()));
+    }
+    let receiver = Rc::new(Receiver::new(DomId(3), queues, ALL));
+    let _plug = Plug::new(address, receiver.clone());
+    let mut found = [None; CONNECTIONS as usize];
+    for turn in 0..2 {
+        for connection in 0..CONNECTIONS {
+            let mut bytes = frame(address, one.address, 100);
+            bytes[35] = connection;
+            one.send(&bytes, None);
+            assert_eq!(one.forward(), Ok(Next::Event));
+            let queue = rings.iter_mut().position(|ring| ring.pop().unwrap().is_some());
+            let place = &mut found[usize::from(connection)];
+            assert!(queue.is_some() && (turn == 0 || *place == queue), "{connection}: {queue:?}");
+            *place = queue;
+        }
+    }
+    assert!(found.contains(&Some(0)) && found.contains(&Some(1)), "{found:?}");
+    assert_eq!(receiver.dropped(), 0);
 }
