@@ -8,6 +8,7 @@
 //! * [`backends`]: all that serves a device, by class.
 //! * [`virtio`]: what the drivers of the machine's own devices have in common.
 //! * [`network`]: the real network device, the bridge, and the far end of every domain's interfaces.
+//! * [`credit`]: limits how much a guest may have done for it in a time.
 //! * [`toolstack`]: makes, watches and ends domains.
 //! * [`shell`]: the `xl`-like command line by which a person drives the toolstack.
 //! * [`ramdisk`]: the kernels and domain files that the machine was started with.
@@ -25,6 +26,7 @@ pub mod block;
 pub mod byte_ring;
 pub mod console;
 pub mod control;
+pub mod credit;
 pub mod entropy;
 pub mod network;
 pub mod ramdisk;

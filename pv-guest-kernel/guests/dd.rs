@@ -191,10 +191,10 @@ impl<'a> Round<'a> {
         let sectors = (self.plan.size / SECTOR_SIZE) as u64;
         let blocks = (self.disk.info().sectors / sectors).max(1);
         let sector = block % blocks * sectors;
-        if let Err(error) = self.perform(sector, sectors).await {
-            if self.errors.replace(self.errors.get() + 1) == 0 {
-                println!("dd: sector {sector}: {error}");
-            }
+        if let Err(error) = self.perform(sector, sectors).await
+            && self.errors.replace(self.errors.get() + 1) == 0
+        {
+            println!("dd: sector {sector}: {error}");
         }
     }
 
@@ -233,8 +233,9 @@ impl<'a> Round<'a> {
         let round = self.number;
         let words = self.plan.size / size_of::<u64>();
         let per_sector = (SECTOR_SIZE / size_of::<u64>()) as u64;
-        let word =
-            |index: u64| (sector + index / per_sector) << 24 | round << 8 | index % per_sector;
+        let word = |index: u64| {
+            ((sector + index / per_sector) << 24) | (round << 8) | (index % per_sector)
+        };
         (0..words as u64).flat_map(|index| word(index).to_le_bytes()).collect()
     }
 }

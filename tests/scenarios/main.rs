@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod block;
 mod boot;
 mod conformance;
 mod control;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     let groups = [
         boot::SCENARIOS,
         disks::SCENARIOS,
+        block::SCENARIOS,
         lifecycle::SCENARIOS,
         linux::SCENARIOS,
         network::SCENARIOS,

@@ -18,6 +18,9 @@ pub struct Machine {
     /// A raw disk image; may be given several times. Without it a random one is made.
     #[arg(long = "disk", value_name = "IMAGE")]
     pub disks: Vec<PathBuf>,
+    /// Reads and writes of this sector of the first disk fail.
+    #[arg(long, value_name = "SECTOR")]
+    pub bad_sector: Option<u64>,
     /// A kernel (arm64 Image, also compressed, or ELF) that dom0 can create by NAME, and its
     /// initial ramdisk; may be given several times.
     #[arg(long = "guest", value_name = "NAME=IMAGE[,ramdisk=FILE][,memory=MiB][,vcpus=N]")]

@@ -10,16 +10,17 @@ use alloc::vec;
 use core::cell::RefCell;
 use core::convert::Infallible;
 use core::future::poll_fn;
-use core::pin::pin;
+use core::pin::{Pin, pin};
 use core::task::Poll;
+use core::time::Duration;
 
 use abi::block::{Request, Response, SECTOR_SIZE, SEGMENTS_PER_PAGE, Segment, Status};
 use abi::ring::BackRing;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use pv_guest_kernel::event::Channel;
-use pv_guest_kernel::executor;
 use pv_guest_kernel::xenbus::{Device, Error, RingPages};
+use pv_guest_kernel::{executor, time};
 use thiserror::Error as ErrorMessage;
 use zerocopy::IntoBytes;
 
@@ -27,6 +28,7 @@ use super::disk::IoError;
 use super::memory::{Grants, Memory, MemoryError};
 use super::request::{self, Job, Limits, Refusal, Segments};
 use super::volume::{Progress, Volume, Work};
+use crate::credit::{Credit, Rate};
 
 /// The ring.
 pub(super) type Ring = BackRing<RingPages, Request, Response>;
@@ -46,6 +48,37 @@ enum Failure {
     Io(#[from] IoError),
 }
 
+/// How much the guest may still have done for it, by all rings of a disk.
+pub(super) struct Credits {
+    bytes: Credit,
+    operations: Credit,
+}
+
+impl Credits {
+    /// Without a rate there is no limit.
+    pub(super) fn new(bytes: Option<Rate>, operations: Option<Rate>) -> Rc<RefCell<Credits>> {
+        let (bytes, operations) =
+            (Credit::new(bytes, time::now()), Credit::new(operations, time::now()));
+        Rc::new(RefCell::new(Credits { bytes, operations }))
+    }
+
+    /// When the next request may be taken; `None`: now.
+    fn wait_until(&mut self) -> Option<Duration> {
+        let now = time::now();
+        self.bytes.wait_until(now).max(self.operations.wait_until(now))
+    }
+}
+
+/// Why a ring is left alone for now.
+enum Next {
+    /// It is empty.
+    Request,
+    /// Others have their turn.
+    Turn,
+    /// The guest has used up what it may.
+    Credit(Duration),
+}
+
 /// One ring and what serves it.
 pub(super) struct Server {
     /// The device's, for people.
@@ -53,6 +86,8 @@ pub(super) struct Server {
     volume: Rc<Volume>,
     limits: Limits,
     grants: Rc<Grants>,
+    /// If it is limited.
+    credits: Option<Rc<RefCell<Credits>>>,
     ring: RefCell<Ring>,
     channel: Channel,
     in_flight: RefCell<InFlight>,
@@ -64,23 +99,26 @@ impl Server {
         volume: Rc<Volume>,
         limits: Limits,
         grants: Rc<Grants>,
-        ring: Ring,
-        channel: Channel,
+        credits: Option<Rc<RefCell<Credits>>>,
+        (ring, channel): (Ring, Channel),
     ) -> Server {
         let (ring, in_flight) = (RefCell::new(ring), RefCell::default());
         let name = device.path().into();
-        Server { name, volume, limits, grants, ring, channel, in_flight }
+        Server { name, volume, limits, grants, credits, ring, channel, in_flight }
     }
 
     /// Answers requests until the frontend breaks the ring's rules.
     pub(super) async fn run(&self) -> Result<Infallible, Error> {
         loop {
-            let more = self.take_requests()?;
+            let next = self.take_requests()?;
             self.publish();
-            if more || self.ring.borrow_mut().final_check()? {
-                executor::yield_now().await;
-            } else {
-                self.wait().await?;
+            match next {
+                Next::Turn => executor::yield_now().await,
+                Next::Request if self.ring.borrow_mut().final_check()? => {
+                    executor::yield_now().await;
+                }
+                Next::Request => self.answer_until(pin!(self.channel.wait())).await?,
+                Next::Credit(then) => self.answer_until(pin!(time::sleep_until(then))).await?,
             }
         }
     }
@@ -95,10 +133,14 @@ impl Server {
         .await;
     }
 
-    /// Begins what is on the ring, but not more than a burst; returns whether there may be more.
-    fn take_requests(&self) -> Result<bool, Error> {
+    /// Begins what is on the ring, but not more than a burst, nor than the credit reaches.
+    fn take_requests(&self) -> Result<Next, Error> {
         for _ in 0..BURST {
-            let Some(request) = self.ring.borrow_mut().pop()? else { return Ok(false) };
+            let credits = self.credits.as_ref();
+            if let Some(then) = credits.and_then(|credits| credits.borrow_mut().wait_until()) {
+                return Ok(Next::Credit(then));
+            }
+            let Some(request) = self.ring.borrow_mut().pop()? else { return Ok(Next::Request) };
             let operation = request::operation_done(&request);
             let answer = Answer { device: self.name.clone(), id: request.id, operation };
             match self.start(&request) {
@@ -113,7 +155,7 @@ impl Server {
                 Err(failure) => self.push(&answer.response(Err(failure)))?,
             }
         }
-        Ok(true)
+        Ok(Next::Turn)
     }
 
     fn push(&self, response: &Response) -> Result<(), Error> {
@@ -126,9 +168,11 @@ impl Server {
         }
     }
 
-    /// Waits for a request, and answers those with which the disk is done meanwhile.
-    async fn wait(&self) -> Result<(), Error> {
-        let mut signal = pin!(self.channel.wait());
+    /// Waits, and answers the requests with which the disk is done meanwhile.
+    async fn answer_until(
+        &self,
+        mut wait: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Error> {
         poll_fn(|context| {
             let mut done = false;
             let mut in_flight = self.in_flight.borrow_mut();
@@ -136,7 +180,7 @@ impl Server {
                 self.push(&response)?;
                 done = true;
             }
-            if done || signal.as_mut().poll(context).is_ready() {
+            if done || wait.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             Poll::Pending
@@ -145,16 +189,26 @@ impl Server {
     }
 
     fn start(&self, request: &Request) -> Result<Progress, Failure> {
+        self.spend(0, 1);
         let work = match request::check(request, &self.limits)? {
             Job::Flush => Work::Flush,
             Job::Discard { sector, count } => Work::Discard { sector, count },
             Job::Transfer { direction, sector, segments } => {
                 let memory = self.memory(&segments, direction)?;
                 self.limits.check_range(sector, (memory.bytes() / SECTOR_SIZE) as u64)?;
+                self.spend(memory.bytes(), 0);
                 Work::Transfer { direction, sector, memory: Rc::new(memory) }
             }
         };
         Ok(self.volume.start(work))
+    }
+
+    fn spend(&self, bytes: usize, operations: usize) {
+        if let Some(credits) = &self.credits {
+            let mut credits = credits.borrow_mut();
+            credits.bytes.spend(bytes);
+            credits.operations.spend(operations);
+        }
     }
 
     fn memory(

@@ -17,7 +17,8 @@ use pv_guest_kernel::xenbus::{Device, Error, RingPages, State};
 use super::disks::Mode;
 use super::memory::Grants;
 use super::request::MAX_INDIRECT_SEGMENTS;
-use super::server::{Ring, Server};
+use super::running::Running;
+use super::server::{Credits, Ring, Server};
 use super::target::Target;
 use super::volume::Volume;
 
@@ -42,10 +43,13 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
     let servers = accept(device, &volume, mode).await?;
     announce(device, &volume, mode).await?;
 
+    let mut running = Running::new(device.path());
     let result = {
         let rings = select_all(servers.iter().map(|server| server.run().boxed_local()));
-        match select(pin!(device.ended()), rings).await {
-            Either::Left((error, _)) => Err(error),
+        let (ended, stopped) = (pin!(device.ended()), pin!(running.stopped()));
+        match select(select(ended, stopped), rings).await {
+            Either::Left((Either::Left((error, _)), _)) => Err(error),
+            Either::Left((Either::Right(_), _)) => Ok(()),
             Either::Right(((Err(error), ..), _)) => Err(error),
         }
     };
@@ -90,12 +94,15 @@ async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<
     let limits = volume.limits(mode == Mode::ReadOnly);
     let queues = device.read_peer_optional(key::QUEUES).await?.unwrap_or(1);
     let queues = up_to(key::QUEUES, queues, MAX_QUEUES)?;
+    let (rate, iops) = (device.read("rate").await.ok(), device.read("iops").await.ok());
+    let limited = rate.is_some() || iops.is_some();
+    let credits = limited.then(|| Credits::new(rate, iops));
     let mut servers = Vec::new();
     for queue in 0..queues {
         let prefix = if queues == 1 { String::new() } else { format!("queue-{queue}/") };
-        let (ring, channel) = connect(device, &prefix).await?;
-        let (volume, grants) = (volume.clone(), grants.clone());
-        servers.push(Server::new(device, volume, limits, grants, ring, channel));
+        let link = connect(device, &prefix).await?;
+        let (volume, grants, credits) = (volume.clone(), grants.clone(), credits.clone());
+        servers.push(Server::new(device, volume, limits, grants, credits, link));
     }
     Ok(servers)
 }

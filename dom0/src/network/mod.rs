@@ -1,7 +1,7 @@
 //! The network: a bridge between the guests' interfaces and the machine's own.
 //!
 //! * `vif`: the far end of one guest's interface: what the guest sends, checked by `request` and
-//!   limited by `credit`; `receiver` is the way of frames to the guest
+//!   limited by [`credit`](crate::credit); `receiver` is the way of frames to the guest
 //! * `nic`: the machine's virtio network device
 //! * `switch`: delivers frames to ports; `bridge` knows which station is behind which
 //! * `station`: dom0 itself, which answers pings
@@ -21,7 +21,6 @@ use pv_guest_kernel::Environment;
 
 mod bridge;
 mod checksum;
-mod credit;
 mod frame;
 mod nic;
 mod receiver;

@@ -21,11 +21,11 @@ use pv_guest_kernel::{executor, time};
 use thiserror::Error as ErrorMessage;
 
 use super::bridge::PortId;
-use super::credit::{Credit, Rate};
 use super::frame::{Buffer, Frame, HEAD, Head, Piece, Pieces, WHOLE};
 use super::receiver::{Abilities, Receiver};
 use super::request::{Malformed, Packet, Ring};
 use super::switch::{self, Misdeed, Plug};
+use crate::credit::{Credit, Rate};
 
 /// Frames that are taken from one guest before others get their turn.
 const BURST: usize = 64;

@@ -10,7 +10,7 @@ use pv_guest_kernel::{power, time};
 use super::{
     Session,
     command::{Command, CommandSet, Failure},
-    xenstore, xl,
+    disk, xenstore, xl,
 };
 
 /// All commands of the shell.
@@ -40,6 +40,12 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "PATH VALUE...",
             summary: "set values in the store",
             run: |session, arguments| Box::pin(xenstore::write(session, arguments)),
+        },
+        Command {
+            name: "disk-speed",
+            arguments: "DISK read|write SIZE COUNT",
+            summary: "move COUNT blocks of SIZE bytes (such as 64K), and show what that takes",
+            run: |session, arguments| Box::pin(disk::speed(session, arguments)),
         },
         Command {
             name: "echo",

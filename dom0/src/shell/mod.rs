@@ -11,6 +11,7 @@ mod block;
 mod command;
 mod completion;
 mod device;
+mod disk;
 mod identity;
 mod keys;
 mod line_editor;

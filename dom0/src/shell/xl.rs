@@ -14,7 +14,7 @@ use pv_guest_kernel::hypercall;
 use super::{
     Format, Session, attach, block,
     command::{Command, CommandSet, Failure, number},
-    device, identity, network, report, scheduling, top, vcpu_set,
+    device, disk, identity, network, report, scheduling, top, vcpu_set,
 };
 use crate::toolstack::{Request, Start, Summary, config::Override};
 
@@ -162,6 +162,12 @@ pub const COMMANDS: CommandSet = CommandSet {
             arguments: "DOMAIN NUMBER",
             summary: "take a network interface away",
             run: |session, arguments| Box::pin(network::detach(session, arguments)),
+        },
+        Command {
+            name: "block-restart",
+            arguments: "DOMAIN VDEV",
+            summary: "stop a disk's backend in the middle of its work, and start it again",
+            run: |session, arguments| Box::pin(async { disk::restart(session, arguments) }),
         },
         Command {
             name: "device-list",

@@ -2,13 +2,15 @@
 //!
 //! The positional form is understood too: `disk0,xvda,w`, and with xl's format in between,
 //! `disk0,raw,xvda,w`. A target is what [`Target`] says. `overlay=` names another: what the guest
-//! writes goes there, and the first is only read.
+//! writes goes there, and the first is only read. `rate=10MB/s` and `iops=500/s` limit how much is
+//! done for the guest.
 
 use alloc::string::{String, ToString};
 use core::fmt;
 
 use thiserror::Error;
 
+use super::rate::{NotARate, Rate};
 use crate::block::target::{NotATarget, Part, Target};
 
 /// What a guest may do with a disk.
@@ -48,7 +50,11 @@ impl VirtualDevice {
     /// Block major number of `xvd` disks in Linux; each disk has 16 minors, for its partitions.
     const MAJOR: u32 = 202;
 
-    fn parse(text: &str) -> Result<VirtualDevice, DiskError> {
+    /// Reads such a name.
+    ///
+    /// # Errors
+    /// [`DiskError::VirtualDevice`]
+    pub fn parse(text: &str) -> Result<VirtualDevice, DiskError> {
         match text.strip_prefix("xvd").map(str::as_bytes) {
             Some(&[letter @ b'a'..=b'p']) => Ok(VirtualDevice { letter }),
             _ => Err(DiskError::VirtualDevice(text.to_string())),
@@ -81,6 +87,10 @@ pub struct DiskSpec {
     pub access: Access,
     /// Whether the guest shall take it for a CD.
     pub cdrom: bool,
+    /// How many bytes it may read and write.
+    pub rate: Option<Rate>,
+    /// How many requests it may make.
+    pub iops: Option<Rate>,
 }
 
 impl DiskSpec {
@@ -108,6 +118,8 @@ impl DiskSpec {
             vdev: VirtualDevice::parse(fields.vdev.ok_or(DiskError::Missing("vdev"))?)?,
             access: fields.access.map_or(Ok(default), Access::parse)?,
             cdrom,
+            rate: fields.rate.map(Rate::of_bytes).transpose()?,
+            iops: fields.iops.map(Rate::of_operations).transpose()?,
         };
         if cdrom && spec.access == Access::ReadWrite {
             return Err(DiskError::WritableCd);
@@ -139,6 +151,8 @@ struct Fields<'a> {
     format: Option<&'a str>,
     overlay: Option<&'a str>,
     devtype: Option<&'a str>,
+    rate: Option<&'a str>,
+    iops: Option<&'a str>,
 }
 
 impl<'a> Fields<'a> {
@@ -149,6 +163,8 @@ impl<'a> Fields<'a> {
             "access" => &mut self.access,
             "overlay" => &mut self.overlay,
             "devtype" => &mut self.devtype,
+            "rate" => &mut self.rate,
+            "iops" => &mut self.iops,
             "format" if value == "raw" => &mut self.format,
             "format" => return Err(DiskError::Format(value.to_string())),
             _ => return Err(DiskError::UnknownKey(key.to_string())),
@@ -198,7 +214,10 @@ pub enum DiskError {
     #[error("`{0}` is one part too many; the parts are target, vdev, access")]
     TooMany(String),
     /// Not a key of disk strings.
-    #[error("unknown key `{0}`; the keys are target, vdev, access, format, overlay and devtype")]
+    #[error(
+        "unknown key `{0}`; the keys are target, vdev, access, format, overlay, devtype, rate and \
+         iops"
+    )]
     UnknownKey(String),
     /// Only raw disks exist.
     #[error("format `{0}` is not supported; the only format is raw")]
@@ -206,6 +225,9 @@ pub enum DiskError {
     /// Not a place of sectors.
     #[error(transparent)]
     Target(#[from] NotATarget),
+    /// Not a rate.
+    #[error(transparent)]
+    Rate(#[from] NotARate),
     /// Neither a disk nor a CD.
     #[error("devtype `{0}` is not known; write disk or cdrom")]
     DeviceType(String),
@@ -258,6 +280,14 @@ mod tests {
         assert_eq!(uses("disk0,xvda,overlay=disk1@1M+16M"), ["disk0 r", "disk1 w"]);
         assert!(uses("ram:16M,xvda").is_empty());
         assert_eq!(DiskSpec::parse("ram:1M,xvda,overlay=disk1"), Err(DiskError::NoBase));
+    }
+
+    #[test]
+    fn limits_are_read() {
+        let disk = DiskSpec::parse("disk0,xvda,w,rate=1MB/s,iops=100/s").unwrap();
+        assert_eq!(disk.rate.unwrap().to_string(), "50000,50000");
+        assert_eq!(disk.iops.unwrap().to_string(), "5,50000");
+        assert!(matches!(DiskSpec::parse("disk0,xvda,iops=many"), Err(DiskError::Rate(_))));
     }
 
     #[test]

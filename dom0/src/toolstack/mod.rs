@@ -30,6 +30,7 @@ pub mod image;
 mod memory;
 mod network;
 mod plan;
+mod rate;
 mod reaper;
 mod scheduling;
 pub(crate) mod store_entries;

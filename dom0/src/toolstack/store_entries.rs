@@ -180,6 +180,11 @@ fn disk_entries(domain: DomId, disk: &DiskSpec) -> Vec<Entry> {
     if let Some(overlay) = &disk.overlay {
         back.add("overlay", overlay);
     }
+    for (key, rate) in [("rate", disk.rate), ("iops", disk.iops)] {
+        if let Some(rate) = rate {
+            back.add(key, rate);
+        }
+    }
     back.add("device-type", device_type);
     back.add("removable", u8::from(disk.cdrom));
     back.add("online", 1);

@@ -2,18 +2,16 @@
 //! key (docs/man/xl-network-configuration).
 
 use alloc::string::{String, ToString};
-use core::fmt;
 
 use abi::net::{MacAddress, NotAMacAddress};
 use thiserror::Error;
+
+use super::rate::{NotARate, Rate};
 
 /// The only bridge, by the name that xl gives to the first.
 pub const BRIDGE: &str = "xenbr0";
 /// The first half of addresses that are made up: Xen's.
 const VENDOR: [u8; 3] = [0x00, 0x16, 0x3e];
-/// In which a rate is counted if nothing else is said, in microseconds.
-const INTERVAL: u64 = 50_000;
-const MICROSECONDS: u64 = 1_000_000;
 
 /// One network interface of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,22 +20,6 @@ pub struct VifSpec {
     pub mac: Option<MacAddress>,
     /// How much it may send.
     pub rate: Option<Rate>,
-}
-
-/// How much may be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    bytes_per_second: u64,
-    /// In microseconds.
-    interval: u64,
-}
-
-impl fmt::Display for Rate {
-    /// As the backend wants it: bytes in each interval, and the interval.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes_per_second.saturating_mul(self.interval) / MICROSECONDS;
-        write!(f, "{},{}", bytes.max(1), self.interval)
-    }
 }
 
 impl VifSpec {
@@ -52,7 +34,7 @@ impl VifSpec {
             let (key, value) = part.split_once('=').ok_or(VifError::NotAPair(part.to_string()))?;
             match (key.trim(), value.trim()) {
                 ("mac", value) => spec.mac = Some(station(value)?),
-                ("rate", value) => spec.rate = Some(Rate::parse(value)?),
+                ("rate", value) => spec.rate = Some(Rate::of_bytes(value)?),
                 ("bridge", BRIDGE) | ("type", "vif") => {}
                 ("bridge", other) => return Err(VifError::Bridge(other.to_string())),
                 (key, _) => return Err(VifError::UnknownKey(key.to_string())),
@@ -86,50 +68,6 @@ fn station(text: &str) -> Result<MacAddress, VifError> {
     }
 }
 
-impl Rate {
-    /// Reads `10Mb/s`, `250KB/s`, `1MB/s@20ms`: b are bits, B are bytes.
-    fn parse(text: &str) -> Result<Rate, VifError> {
-        let wrong = || VifError::Rate(text.to_string());
-        let (rate, interval) = text.split_once('@').map_or((text, None), |(a, b)| (a, Some(b)));
-        let (number, unit) = split_number(rate.strip_suffix("/s").ok_or_else(wrong)?);
-        let bits: u64 = match unit {
-            "b" => 1,
-            "Kb" => 1_000,
-            "Mb" => 1_000_000,
-            "Gb" => 1_000_000_000,
-            "B" => 8,
-            "KB" => 8_000,
-            "MB" => 8_000_000,
-            "GB" => 8_000_000_000,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let bytes_per_second = number.checked_mul(bits).ok_or_else(wrong)? / 8;
-        let interval = interval.map_or(Ok(INTERVAL), |text| interval_of(text).ok_or_else(wrong))?;
-        if bytes_per_second == 0 || interval == 0 {
-            return Err(wrong());
-        }
-        Ok(Rate { bytes_per_second, interval })
-    }
-}
-
-/// In microseconds.
-fn interval_of(text: &str) -> Option<u64> {
-    let (number, unit) = split_number(text);
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "us" => Some(number),
-        "ms" => number.checked_mul(1_000),
-        "s" => number.checked_mul(MICROSECONDS),
-        _ => None,
-    }
-}
-
-/// The digits at the beginning, and what follows.
-fn split_number(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
-}
-
 /// What is wrong with an interface's string.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum VifError {
@@ -154,8 +92,8 @@ pub enum VifError {
     #[error("mac {0} is not the address of one station")]
     NotAStation(MacAddress),
     /// Not a rate.
-    #[error("rate `{0}` is not a rate such as 10Mb/s, 250KB/s or 1MB/s@20ms")]
-    Rate(String),
+    #[error(transparent)]
+    Rate(#[from] NotARate),
 }
 
 #[cfg(test)]
@@ -170,19 +108,6 @@ mod tests {
         assert_eq!(spec.mac, Some(MacAddress([0, 0x16, 0x3e, 0, 0, 1])));
         assert_eq!(spec.rate.unwrap().to_string(), "62500,50000");
         assert_eq!(VifSpec::parse("").unwrap(), VifSpec::default());
-    }
-
-    #[test]
-    fn rates_are_xls() {
-        let rate = |text| Rate::parse(text).map(|rate| rate.to_string());
-        assert_eq!(rate("250KB/s").unwrap(), "12500,50000");
-        assert_eq!(rate("1MB/s@20ms").unwrap(), "20000,20000");
-        assert_eq!(rate("8b/s@1us").unwrap(), "1,1");
-        for text in
-            ["", "10", "10/s", "Mb/s", "0MB/s", "1MB", "1MB/s@", "1MB/s@5", "99999999999GB/s"]
-        {
-            assert_eq!(rate(text), Err(VifError::Rate(text.into())));
-        }
     }
 
     #[test]

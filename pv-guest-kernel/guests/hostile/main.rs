@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod block;
 mod border;
 mod events;
 mod grants;
@@ -34,6 +35,7 @@ async fn main(_: &'static Environment) {
     memory::attempts(&mut border);
     if let Ok(store) = Client::for_guest() {
         network::attempts(&mut border, &store).await;
+        block::attempts(&mut border, &store).await;
     }
     println!("{} refused, {} not", border.held(), border.broken());
 }

@@ -144,12 +144,13 @@ impl CommandLine<'_> {
         );
         line.option("-global", "virtio-mmio.force-legacy=false");
         for (number, image) in self.disks.iter().enumerate() {
+            let mut file = json!({ "driver": "file", "filename": utf8(image)? });
+            if let (0, Some(sector)) = (number, self.options.bad_sector) {
+                file = failing(file, sector);
+            }
             line.json(
                 "-blockdev",
-                &json!({
-                    "driver": "raw", "node-name": format!("disk{number}"),
-                    "file": { "driver": "file", "filename": utf8(image)? },
-                }),
+                &json!({ "driver": "raw", "node-name": format!("disk{number}"), "file": file }),
             );
             line.json(
                 "-device",
@@ -217,6 +218,15 @@ impl CommandLine<'_> {
             line.option("-gdb", format!("tcp:127.0.0.1:{port}"));
         }
     }
+}
+
+/// A file of which one sector can be neither read nor written.
+fn failing(file: Value, sector: u64) -> Value {
+    json!({
+        "driver": "blkdebug", "image": file,
+        "inject-error": [{ "event": "none", "iotype": "read", "sector": sector },
+                         { "event": "none", "iotype": "write", "sector": sector }],
+    })
 }
 
 #[derive(Default)]

@@ -258,7 +258,7 @@ fn a_guest_beyond_its_rate_waits() {
     let (mut one, mut two) = pair();
     two.post(PAGES);
     let interval = Duration::from_secs(1000);
-    let credit = Credit::new(Some(Rate { bytes: 150, interval }), Duration::ZERO);
+    let credit = Credit::new(Some(Rate { amount: 150, interval }), Duration::ZERO);
     one.sender.credit.replace(credit);
     for _ in 0..3 {
         one.send(&frame(two.address, one.address, 100), None);

@@ -1,36 +1,40 @@
-//! Limits a guest's rate (`rate` in xl.cfg): so many bytes in each interval, as by Linux's backend.
+//! Limits a guest's rate: so many bytes or operations in each interval, as by Linux's network
+//! backend.
 
 use core::str::FromStr;
 use core::time::Duration;
 
-/// Bytes that may be sent in each interval. The store says it as `BYTES,MICROSECONDS`.
+/// Bytes, or operations, that are allowed in each interval. The store says it as
+/// `AMOUNT,MICROSECONDS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
-    pub(super) bytes: u64,
-    pub(super) interval: Duration,
+pub struct Rate {
+    /// How many.
+    pub amount: u64,
+    /// In what time.
+    pub interval: Duration,
 }
 
 /// Not a rate.
 #[derive(Debug)]
-pub(super) struct NotARate;
+pub struct NotARate;
 
 impl FromStr for Rate {
     type Err = NotARate;
 
     fn from_str(text: &str) -> Result<Rate, NotARate> {
-        let (bytes, interval) = text.split_once(',').ok_or(NotARate)?;
+        let (amount, interval) = text.split_once(',').ok_or(NotARate)?;
         let rate = Rate {
-            bytes: bytes.parse().map_err(|_| NotARate)?,
+            amount: amount.parse().map_err(|_| NotARate)?,
             interval: Duration::from_micros(interval.parse().map_err(|_| NotARate)?),
         };
-        if rate.bytes == 0 || rate.interval.is_zero() { Err(NotARate) } else { Ok(rate) }
+        if rate.amount == 0 || rate.interval.is_zero() { Err(NotARate) } else { Ok(rate) }
     }
 }
 
-/// What a guest may still send. Frames are not cut: the last one may run into debt, which the next
-/// intervals pay.
+/// What a guest may still do. Frames and transfers are not cut: the last one may run into debt, which
+/// the next intervals pay.
 #[derive(Debug)]
-pub(super) struct Credit {
+pub struct Credit {
     rate: Option<Rate>,
     left: i64,
     /// When the next interval begins.
@@ -39,29 +43,29 @@ pub(super) struct Credit {
 
 impl Credit {
     /// Without a rate there is no limit.
-    pub(super) fn new(rate: Option<Rate>, now: Duration) -> Credit {
+    pub fn new(rate: Option<Rate>, now: Duration) -> Credit {
         Credit { rate, left: 0, refill: now }
     }
 
-    /// When something may be sent; `None`: now.
-    pub(super) fn wait_until(&mut self, now: Duration) -> Option<Duration> {
+    /// When something may be done; `None`: now.
+    pub fn wait_until(&mut self, now: Duration) -> Option<Duration> {
         let rate = self.rate?;
         if now >= self.refill {
             // What was not used before is lost: no bursts after a pause.
             let elapsed = (now - self.refill).as_nanos() / rate.interval.as_nanos() + 1;
             let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
-            let bytes = i64::try_from(rate.bytes).unwrap_or(i64::MAX);
-            let earned = bytes.saturating_mul(elapsed.into());
-            self.left = self.left.saturating_add(earned).min(bytes);
+            let amount = i64::try_from(rate.amount).unwrap_or(i64::MAX);
+            let earned = amount.saturating_mul(elapsed.into());
+            self.left = self.left.saturating_add(earned).min(amount);
             self.refill = self.refill.saturating_add(rate.interval.saturating_mul(elapsed));
         }
         (self.left <= 0).then_some(self.refill)
     }
 
-    /// So many bytes were sent.
-    pub(super) fn spend(&mut self, bytes: usize) {
+    /// So much was done.
+    pub fn spend(&mut self, amount: usize) {
         if self.rate.is_some() {
-            self.left = self.left.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+            self.left = self.left.saturating_sub(i64::try_from(amount).unwrap_or(i64::MAX));
         }
     }
 }
@@ -75,7 +79,7 @@ mod tests {
     #[test]
     fn rates_are_read() {
         let rate: Rate = "125000,50000".parse().unwrap();
-        assert_eq!(rate, Rate { bytes: 125_000, interval: Duration::from_millis(50) });
+        assert_eq!(rate, Rate { amount: 125_000, interval: Duration::from_millis(50) });
         for text in ["", "1", "0,5", "5,0", "x,1", "1,2,3"] {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
@@ -95,7 +99,7 @@ mod tests {
             bytes in 1..100_000_u64,
         ) {
             let interval = Duration::from_millis(10);
-            let mut credit = Credit::new(Some(Rate { bytes, interval }), Duration::ZERO);
+            let mut credit = Credit::new(Some(Rate { amount: bytes, interval }), Duration::ZERO);
             let (mut now, mut sent, mut last) = (Duration::ZERO, 0, 0);
             for (frame, pause) in frames {
                 now += Duration::from_micros(pause);

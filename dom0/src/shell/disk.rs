@@ -1,0 +1,43 @@
+//! `xl block-restart` and `disk-speed`: what is done with disks besides giving them to guests.
+
+use alloc::string::String;
+
+use super::{
+    Session,
+    command::{Failure, number},
+};
+use crate::{
+    block::{
+        measure,
+        target::{Target, size_of},
+    },
+    toolstack::disk::VirtualDevice,
+};
+
+/// `xl block-restart`
+pub fn restart(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    let [domain, disk] = arguments else { return Err(Failure::Usage) };
+    Ok(session.toolstack.restart_disk(domain, VirtualDevice::parse(disk)?)?)
+}
+
+/// `disk-speed`
+pub async fn speed(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let [disk, operation, size, count] = arguments else { return Err(Failure::Usage) };
+    let write = match operation.as_str() {
+        "read" => false,
+        "write" => true,
+        _ => return Err(Failure::Usage),
+    };
+    let target: Target = disk.parse()?;
+    let bytes = size_of(size).and_then(|size| usize::try_from(size).ok());
+    let bytes = bytes.filter(|&bytes| bytes > 0).ok_or(Failure::Usage)?;
+    let count: u32 = number(count, "how many blocks")?;
+    let (elapsed, median) = measure(&target, write, bytes, count.into()).await?;
+    writeln!(
+        session.terminal,
+        "{operation} {count} of {bytes} bytes in {} us, median {} ns",
+        elapsed.as_micros(),
+        median.as_nanos()
+    );
+    Ok(())
+}
