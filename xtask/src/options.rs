@@ -119,9 +119,19 @@ pub struct Test {
     pub scenario: Option<String>,
 }
 
+/// What `cargo xtask bench` can measure besides the monitor's operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Measurement {
+    /// What a guest's disk costs, and how much of dom0's throughput it reaches.
+    Io,
+}
+
 /// Options of `cargo xtask bench`.
 #[derive(Debug, Clone, Args)]
 pub struct Bench {
+    /// What is measured, if not the monitor's operations.
+    #[arg(value_name = "WHAT", conflicts_with_all = ["peer", "growth", "only"])]
+    pub what: Option<Measurement>,
     /// Runs the same image on Debian's Xen, too, and shows both.
     #[arg(long)]
     pub peer: bool,

@@ -18,8 +18,9 @@ use super::request::Direction;
 use super::table::Table;
 use crate::virtio::Span;
 
-/// Pages that stay mapped for one disk of a guest at most; further ones are mapped each time.
-const KEPT_MAX: usize = 2048;
+/// Pages that stay mapped for one disk of a guest at most: 8 MiB, and what lists them. Further ones
+/// are mapped each time.
+const KEPT_MAX: usize = if cfg!(test) { 64 } else { 2048 + 256 };
 /// Above it no grant reference is remembered: 64 frames of a grant table.
 const REFERENCE_LIMIT: usize = 64 * 512;
 
@@ -172,6 +173,19 @@ impl Kept {
 }
 
 impl Memory {
+    /// Parts of pages that this program has itself.
+    #[cfg(test)]
+    pub(super) fn of(grants: Rc<Grants>, parts: Vec<(SharedPage, usize, usize)>) -> Memory {
+        let bytes = parts.iter().map(|(.., length)| length).sum();
+        let mut memory = Memory { grants, own: Vec::new(), parts: Vec::new(), bytes };
+        for (page, offset, length) in parts {
+            let place = Place::Own(memory.own.len() as u16);
+            memory.parts.push(Part { place, offset: offset as u16, length: length as u16 });
+            memory.own.push(GrantedPage { bus_address: crate::virtio::bus_address(&page), page });
+        }
+        memory
+    }
+
     /// How much there is: a whole number of sectors.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -210,4 +224,58 @@ fn bytes_of(segment: &Segment) -> Result<(u16, u16), MemoryError> {
     }
     let sector_size = SECTOR_SIZE as u16;
     Ok((u16::from(first) * sector_size, u16::from(last - first + 1) * sector_size))
+}
+
+#[cfg(test)]
+mod tests {
+    use pv_guest_kernel::grant::Grant;
+
+    use super::*;
+
+    fn segment(grant: &Grant, first_sector: u8, last_sector: u8) -> Segment {
+        Segment { reference: grant.reference(), first_sector, last_sector, padding: 0 }
+    }
+
+    fn grant() -> Grant {
+        Grant::new(&SharedPage::allocate().unwrap(), DomId::DOM0, Access::ReadWrite).unwrap()
+    }
+
+    #[test]
+    fn segments_become_parts_of_pages() {
+        let (one, two) = (grant(), grant());
+        let grants = Grants::new(DomId(1), false);
+        let segments = [segment(&one, 0, 7), segment(&two, 2, 2)];
+        let memory = grants.memory(&segments, Direction::FromDisk).unwrap();
+        assert_eq!(memory.bytes(), 4096 + 512);
+        let mut parts = Vec::new();
+        memory.each(|_, offset, length| parts.push((offset, length)));
+        assert_eq!(parts, [(0, 4096), (1024, 512)]);
+    }
+
+    #[test]
+    fn segments_without_sense_are_refused() {
+        let (one, grants) = (grant(), Grants::new(DomId(1), false));
+        for (first, last) in [(3, 2), (0, 8), (255, 255)] {
+            let error = grants.memory(&[segment(&one, first, last)], Direction::ToDisk).err();
+            assert_eq!(error, Some(MemoryError::Segment(first, last)));
+        }
+        let nothing = Segment { reference: GrantRef(9999), ..Default::default() };
+        let error = grants.memory(&[nothing], Direction::ToDisk).err();
+        assert!(matches!(error, Some(MemoryError::Grant(_))));
+    }
+
+    #[test]
+    fn only_persistent_grants_stay_mapped_and_not_without_bound() {
+        let pages: Vec<Grant> = (0..KEPT_MAX + 10).map(|_| grant()).collect();
+        for persistent in [false, true] {
+            let grants = Grants::new(DomId(1), persistent);
+            for _ in 0..2 {
+                for page in &pages {
+                    drop(grants.memory(&[segment(page, 0, 7)], Direction::ToDisk).unwrap());
+                }
+            }
+            let kept = grants.kept.borrow().pages.len();
+            assert_eq!(kept, if persistent { KEPT_MAX } else { 0 });
+        }
+    }
 }

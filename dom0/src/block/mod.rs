@@ -5,7 +5,7 @@
 //!   checks them, `memory` maps what they name
 //! * `volume`: what a guest's disk is made of: an `extent` of a real disk (perhaps a `partition`), or
 //!   an `overlay` that keeps what differs from one; [`target`] is what a domain file says of it
-//! * `running`: which of them are served, to restart them; `speed`: how fast dom0 itself is
+//! * `running`: which of them are served, to restart them; [`speed`]: how fast dom0 itself is
 //! * `disk`: transfers in flight on one real disk; `queue` is its queue to the device, `virtio`
 //!   brings the device up
 //!
@@ -25,7 +25,7 @@ mod queue;
 mod request;
 mod running;
 mod server;
-mod speed;
+pub mod speed;
 mod table;
 pub mod target;
 mod vbd;
@@ -34,6 +34,5 @@ mod volume;
 
 pub use disk::Info;
 pub use running::restart;
-pub use speed::measure;
 pub(crate) use vbd::serve;
 pub use volume::forget;

@@ -344,3 +344,6 @@ fn each_piece(memory: &Memory, first: u64, mut visit: impl FnMut(Piece<'_>)) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,3 +107,6 @@ fn mbr_range(record: &MasterBootRecord, number: u32) -> Result<Range<u64>, Parti
 fn at<T: AnyBitPattern>(bytes: &[u8], offset: usize) -> Option<T> {
     bytes.get(offset..)?.get(..size_of::<T>()).map(pod_read_unaligned)
 }
+
+#[cfg(test)]
+mod tests;

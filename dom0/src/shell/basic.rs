@@ -43,8 +43,8 @@ pub const COMMANDS: CommandSet = CommandSet {
         },
         Command {
             name: "disk-speed",
-            arguments: "DISK read|write SIZE COUNT",
-            summary: "move COUNT blocks of SIZE bytes (such as 64K), and show what that takes",
+            arguments: "DISK read|write SIZE COUNT DEPTH",
+            summary: "move COUNT blocks of SIZE bytes (64K), DEPTH at once, and show what that takes",
             run: |session, arguments| Box::pin(disk::speed(session, arguments)),
         },
         Command {

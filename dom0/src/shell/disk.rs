@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     block::{
-        measure,
+        speed::{Work, measure},
         target::{Target, size_of},
     },
     toolstack::disk::VirtualDevice,
@@ -22,20 +22,24 @@ pub fn restart(session: &Session, arguments: &[String]) -> Result<(), Failure> {
 
 /// `disk-speed`
 pub async fn speed(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
-    let [disk, operation, size, count] = arguments else { return Err(Failure::Usage) };
-    let write = match operation.as_str() {
-        "read" => false,
-        "write" => true,
-        _ => return Err(Failure::Usage),
-    };
+    let [disk, operation, size, count, depth] = arguments else { return Err(Failure::Usage) };
     let target: Target = disk.parse()?;
     let bytes = size_of(size).and_then(|size| usize::try_from(size).ok());
-    let bytes = bytes.filter(|&bytes| bytes > 0).ok_or(Failure::Usage)?;
-    let count: u32 = number(count, "how many blocks")?;
-    let (elapsed, median) = measure(&target, write, bytes, count.into()).await?;
+    let work = Work {
+        write: match operation.as_str() {
+            "read" => false,
+            "write" => true,
+            _ => return Err(Failure::Usage),
+        },
+        size: bytes.filter(|&bytes| bytes > 0).ok_or(Failure::Usage)?,
+        count: number::<u32>(count, "how many blocks")?.into(),
+        depth: number::<u16>(depth, "how many blocks at once")?.into(),
+    };
+    let (elapsed, median) = measure(&target, work).await?;
     writeln!(
         session.terminal,
-        "{operation} {count} of {bytes} bytes in {} us, median {} ns",
+        "{operation} {count} of {} bytes in {} us, median {} ns",
+        work.size,
         elapsed.as_micros(),
         median.as_nanos()
     );

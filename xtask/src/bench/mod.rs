@@ -3,10 +3,11 @@
 //! The bench guest runs under the ruler, on Aurochs ([`aurochs`]) and, if asked for, on Debian's
 //! Xen ([`xen`]); [`growth`] runs it beside many domains, ports and grants. It prints one line for
 //! each operation ([`row`]); [`operation`] has the operations and their bars, [`table`] what a
-//! person sees.
+//! person sees. [`io`] measures disks instead.
 
 mod aurochs;
 mod growth;
+mod io;
 pub mod operation;
 mod request;
 mod row;
@@ -51,6 +52,9 @@ pub fn run(options: &options::Bench) -> Result<()> {
     ensure!(!operations.is_empty(), "nothing matches `{filter}`: {}", operation::names());
     setup::ensure(Tool::RUN)?;
     let equipment = Equipment { qemu: Qemu::find()?, images: build::build()?, virt: Virt::load() };
+    if options.what == Some(options::Measurement::Io) {
+        return io::run(&equipment, options);
+    }
     if options.growth {
         return growth::run(&equipment, &operations, options);
     }

@@ -40,6 +40,11 @@ impl FakeDevice {
         FakeDevice { at, memory, sectors, taken, seen: 0, answered: 0 }
     }
 
+    /// Lets it reach more memory.
+    pub(in super::super) fn reach(&mut self, pages: &[SharedPage]) {
+        self.memory.extend(pages.iter().map(|page| (bus_address(page), page.clone())));
+    }
+
     fn place(&self, address: u64, length: usize) -> (&SharedPage, usize) {
         let (base, page) = self.memory.range(..=address).next_back().unwrap();
         let offset = usize::try_from(address - base).unwrap();

@@ -1,0 +1,268 @@
+//! `cargo xtask bench io`: what a guest's disk costs.
+//!
+//! By the ruler, instructions for one transfer of a disk in dom0's memory, everything included. By
+//! the clock, how much of dom0's own throughput on a disk of the machine a guest reaches, in one run
+//! on one CPU.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use comfy_table::Cell;
+use serde_json::{Value, json};
+
+use super::table::{empty, number};
+use super::{Equipment, TIMEOUT};
+use crate::image::disk;
+use crate::options;
+use crate::qemu::Machine;
+use crate::session::Session;
+
+/// How Xen's figures were taken.
+const PEER: &str = "Debian Xen 4.17 with Linux dom0 and guest, O_DIRECT dd, QEMU 10.0.2";
+/// MiB of the disk that is read and written.
+const DISK_MIB: u64 = 64;
+/// How often throughput is measured; the best counts: others only disturb.
+const ROUNDS: usize = 5;
+
+/// A transfer of which the instructions are counted.
+struct Transfer {
+    title: &'static str,
+    size: &'static str,
+    count: u32,
+    /// Instructions that a read is to take at most.
+    bar: u64,
+    /// What Xen takes to read and to write.
+    peer: [&'static str; 2],
+}
+
+const TRANSFERS: [Transfer; 3] = [
+    Transfer {
+        title: "4 KiB",
+        size: "4K",
+        count: 500,
+        bar: 8_000,
+        peer: ["52,600", "53,600 to 60,700"],
+    },
+    Transfer { title: "64 KiB", size: "64K", count: 256, bar: 20_000, peer: ["98,500", "130,000"] },
+    Transfer {
+        title: "1 MiB",
+        size: "1M",
+        count: 16,
+        bar: 220_000,
+        peer: ["884,000 to 912,000", "1,400,000"],
+    },
+];
+
+/// A block size at which throughput is measured.
+struct Throughput {
+    title: &'static str,
+    size: &'static str,
+    count: u32,
+    /// Transfers at once, of the guest and of dom0 alike.
+    depth: u32,
+    /// How much of dom0's own a guest is to reach.
+    bar: f64,
+    peer: &'static str,
+}
+
+const THROUGHPUTS: [Throughput; 4] = [
+    Throughput { title: "1 MiB", size: "1M", count: 64, depth: 8, bar: 0.9, peer: "" },
+    Throughput { title: "64 KiB", size: "64K", count: 512, depth: 8, bar: 0.8, peer: "" },
+    Throughput { title: "1 MiB", size: "1M", count: 64, depth: 1, bar: 0.9, peer: "0.21 to 0.36" },
+    Throughput { title: "64 KiB", size: "64K", count: 512, depth: 1, bar: 0.8, peer: "" },
+];
+
+/// Measures and prints.
+///
+/// # Errors
+/// The machine or a guest fails. A bar that is missed is no error.
+pub(super) fn run(equipment: &Equipment, options: &options::Bench) -> Result<()> {
+    let instructions = count_instructions(equipment)?;
+    let speeds = measure_speeds(equipment)?;
+    if options.json {
+        println!("{:#}", json!({ "instructions": instructions, "throughput": speeds }));
+        return Ok(());
+    }
+    println!(
+        "Instructions for one transfer, at EL1 and EL2 together: guest, monitor and dom0; one at a \
+         time,\nof a disk in dom0's memory; median, by the ruler: QEMU {}, -icount {}.\nXen: {PEER}.",
+        equipment.qemu.version, equipment.virt.ruler.icount
+    );
+    println!("{}\n", instructions_table(&instructions));
+    println!(
+        "Throughput of a guest on a disk of the machine, as a part of dom0's own on the same one, by \
+         the clock:\none CPU, sequential, so many transfers at once by both, best of {ROUNDS}. A busy \
+         host makes them worse.\nXen: {PEER}; reads, one at a time, 4 CPUs."
+    );
+    println!("{}", speeds_table(&speeds));
+    Ok(())
+}
+
+fn count_instructions(equipment: &Equipment) -> Result<Vec<Value>> {
+    eprintln!("Counting instructions");
+    let options = options::Machine { smp: 1, icount: true, ..Default::default() };
+    let mut session = start(equipment, &options)?;
+    let mut rows = Vec::new();
+    for transfer in &TRANSFERS {
+        let Transfer { size, count, .. } = transfer;
+        // The first round makes the disk's pages.
+        let line = format!("op=write,write,read bs={size} count={count}");
+        let output = create(&mut session, "ram:16M,xvda,w", &line)?;
+        let median = |operation: &str| result(&output, operation).map(|line| line.median);
+        let (read, write) = (median("Read")?, median("Write")?);
+        rows.push(json!({
+            "transfer": transfer.title, "read": read, "write": write, "bar": transfer.bar,
+            "within_bar": read <= transfer.bar, "xen": transfer.peer,
+        }));
+    }
+    session.power_off()?;
+    Ok(rows)
+}
+
+fn measure_speeds(equipment: &Equipment) -> Result<Vec<Value>> {
+    eprintln!("Measuring throughput");
+    let folder = tempfile::tempdir()?;
+    let image = folder.path().join("disk.img");
+    disk::random(&image, DISK_MIB)?;
+    let mut rows = Vec::new();
+    for throughput in &THROUGHPUTS {
+        for operation in ["read", "write"] {
+            let (guest, dom0) = speeds(equipment, &image, throughput, operation)?;
+            let ratio = guest / dom0;
+            rows.push(json!({
+                "transfer": format!("{} {operation}", throughput.title),
+                "depth": throughput.depth, "guest": guest,
+                "dom0": dom0, "ratio": ratio, "bar": throughput.bar,
+                "within_bar": ratio >= throughput.bar, "xen": throughput.peer,
+            }));
+        }
+    }
+    Ok(rows)
+}
+
+/// Bytes in a microsecond, of a guest and of dom0, in turns on one machine.
+fn speeds(
+    equipment: &Equipment,
+    image: &Path,
+    throughput: &Throughput,
+    operation: &str,
+) -> Result<(f64, f64)> {
+    let options = options::Machine { smp: 1, disks: vec![image.into()], ..Default::default() };
+    let mut session = start(equipment, &options)?;
+    let Throughput { size, count, depth, .. } = throughput;
+    let (mut guest, mut dom0) = (0.0_f64, 0.0_f64);
+    for _ in 0..ROUNDS {
+        let own = session.run(&format!("disk-speed disk0 {operation} {size} {count} {depth}"))?;
+        ensure!(own.status == 0, "disk-speed failed: {}", own.text.trim());
+        dom0 = dom0.max(result(&own.text, operation)?.speed());
+        let line = format!("op={operation} bs={size} count={count} depth={depth}");
+        let output = create(&mut session, "disk0,xvda,w", &line)?;
+        let operation = if operation == "read" { "Read" } else { "Write" };
+        guest = guest.max(result(&output, operation)?.speed());
+    }
+    session.power_off()?;
+    Ok((guest, dom0))
+}
+
+fn start(equipment: &Equipment, options: &options::Machine) -> Result<Session> {
+    let machine = Machine::new(&equipment.qemu, &equipment.images, options)?;
+    let mut session = Session::start(machine, TIMEOUT, None)?;
+    session.wait_until_ready()?;
+    Ok(session)
+}
+
+/// Runs the guest `dd`; returns what it printed.
+fn create(session: &mut Session, disk: &str, command_line: &str) -> Result<String> {
+    let output = session.run(&format!("xl create -c dd disk={disk} cmdline=\"{command_line}\""))?;
+    ensure!(output.status == 0, "dd failed: {}", output.text.trim());
+    Ok(output.text)
+}
+
+/// What a line such as `Read 256 of 65536 bytes in 5198 us, median 20100 ns` says.
+struct Line {
+    bytes: u64,
+    microseconds: u64,
+    median: u64,
+}
+
+impl Line {
+    fn speed(&self) -> f64 {
+        self.bytes as f64 / self.microseconds.max(1) as f64
+    }
+}
+
+/// The last such line about an operation.
+fn result(text: &str, operation: &str) -> Result<Line> {
+    let parse = |line: &str| {
+        let mut words = line.trim_start_matches("dd: ").split_whitespace();
+        let mut number = |skip: usize| words.nth(skip)?.parse::<u64>().ok();
+        let (count, size) = (number(1)?, number(1)?);
+        let (microseconds, median) = (number(2)?, number(2)?);
+        Some(Line { bytes: count * size, microseconds, median })
+    };
+    let about = |line: &&str| line.trim_start_matches("dd: ").starts_with(operation);
+    let line = text.lines().map(str::trim).rfind(|line| about(line) && line.contains("median"));
+    line.and_then(parse).with_context(|| format!("no figure for {operation} in: {text}"))
+}
+
+fn instructions_table(rows: &[Value]) -> comfy_table::Table {
+    let header = ["Transfer", "Read", "Bar", "", "Write", "Xen: read", "Xen: write"];
+    let mut table = empty(header.map(String::from));
+    for row in rows {
+        let count = |key: &str| number(row[key].as_u64().unwrap_or_default());
+        let peer = |index: usize| Cell::new(row["xen"][index].as_str().unwrap_or_default());
+        let transfer = Cell::new(row["transfer"].as_str().unwrap_or_default());
+        table.add_row([
+            transfer,
+            count("read"),
+            count("bar"),
+            verdict(row),
+            count("write"),
+            peer(0),
+            peer(1),
+        ]);
+    }
+    table
+}
+
+fn speeds_table(rows: &[Value]) -> comfy_table::Table {
+    let header =
+        ["Transfer", "At once", "Guest MB/s", "dom0 MB/s", "Ratio", "Bar", "", "Xen: ratio"];
+    let mut table = empty(header.map(String::from));
+    for row in rows {
+        let float = |key: &str| row[key].as_f64().unwrap_or_default();
+        let text = |key: &str| Cell::new(row[key].as_str().unwrap_or_default());
+        table.add_row([
+            text("transfer"),
+            number(row["depth"].as_u64().unwrap_or_default()),
+            number(float("guest") as u64),
+            number(float("dom0") as u64),
+            Cell::new(format!("{:.2}", float("ratio"))),
+            Cell::new(format!("{:.1}", float("bar"))),
+            verdict(row),
+            text("xen"),
+        ]);
+    }
+    table
+}
+
+fn verdict(row: &Value) -> Cell {
+    Cell::new(if row["within_bar"].as_bool() == Some(true) { "✓" } else { "✗" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_figure_counts() {
+        let text = "dd: Write 4 of 65536 bytes in 5198 us, median 20100 ns, 0 errors\r\n\
+            dd: Write 4 of 65536 bytes in 100 us, median 19999 ns, 0 errors\r\n\
+            read 2 of 512 bytes in 10 us, median 5 ns\r\n";
+        let line = result(text, "Write").unwrap();
+        assert_eq!((line.bytes, line.microseconds, line.median), (262_144, 100, 19_999));
+        let line = result(text, "read").unwrap();
+        assert_eq!((line.bytes, line.microseconds, line.median), (1024, 10, 5));
+        assert!(result(text, "Read").is_err());
+    }
+}
