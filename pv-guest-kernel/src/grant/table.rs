@@ -57,6 +57,19 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// Ends the grant for now. Says whether it is ended: it is not while the other domain uses the
+    /// page.
+    pub(super) fn withdraw(&self) -> bool {
+        with_table(|table| table.revoke(self.reference))
+    }
+
+    /// Grants the page again after [`Grant::withdraw`], by the same reference.
+    pub(super) fn renew(&self, access: Access) {
+        with_table(|table| table.renew(self.reference, access));
+    }
+}
+
 impl Drop for Grant {
     fn drop(&mut self) {
         let revoked = with_table(|table| table.end(self.reference, self.page.clone()));
@@ -89,16 +102,22 @@ impl Table {
 
     fn grant(&mut self, frame: u32, domain: DomId, access: Access) -> Result<GrantRef, Errno> {
         let reference = self.allocate()?;
+        let (page, entry) = self.entry(reference).ok_or(Errno::ENOENT)?;
+        page.store_u32(entry + offset_of!(Entry, frame), frame, Ordering::Relaxed);
+        page.store_u16(entry + offset_of!(Entry, domid), domain.0, Ordering::Relaxed);
+        self.renew(reference, access);
+        Ok(reference)
+    }
+
+    /// Makes an entry valid whose other fields are right.
+    fn renew(&self, reference: GrantRef, access: Access) {
         let flags = match access {
             Access::ReadOnly => EntryFlags::PERMIT_ACCESS | EntryFlags::READONLY,
             Access::ReadWrite => EntryFlags::PERMIT_ACCESS,
         };
-        let (page, entry) = self.entry(reference).ok_or(Errno::ENOENT)?;
-        page.store_u32(entry + offset_of!(Entry, frame), frame, Ordering::Relaxed);
-        page.store_u16(entry + offset_of!(Entry, domid), domain.0, Ordering::Relaxed);
-        // Last: with the flags the entry becomes valid.
-        page.store_u16(entry + offset_of!(Entry, flags), flags.bits(), Ordering::Release);
-        Ok(reference)
+        if let Some((page, entry)) = self.entry(reference) {
+            page.store_u16(entry + offset_of!(Entry, flags), flags.bits(), Ordering::Release);
+        }
     }
 
     /// Revokes a grant, or keeps it for later. Says whether it is revoked.

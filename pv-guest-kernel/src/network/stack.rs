@@ -232,7 +232,7 @@ impl State {
             return Err(error);
         }
         let Some(rings) = &mut self.device.rings else { return Ok(false) };
-        rings.flush();
+        rings.flush()?;
         rings.final_check()
     }
 

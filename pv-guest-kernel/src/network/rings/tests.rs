@@ -1,12 +1,18 @@
 //! The frontend's side of the rings against a backend that keeps the rules, and one that does not.
 
-use abi::GrantRef;
-use abi::net::TxStatus;
+use core::num::NonZeroU16;
+
+use abi::net::{
+    ExtraInfo, RxFlags, RxRequest, RxResponse, TxFlags, TxRequest, TxResponse, TxStatus,
+};
 use abi::ring::BackRing;
+use abi::{GrantRef, PAGE_SIZE};
 use proptest::prelude::*;
 
+use super::transmit::SLOTS_MAX;
 use super::*;
-use crate::grant::{CopyBatch, End};
+use crate::grant::{Access, CopyBatch, End};
+use crate::shared::SharedPage;
 
 /// dom0's halves of the rings.
 struct Backend {
@@ -16,7 +22,7 @@ struct Backend {
 
 fn pair() -> (Rings, Backend) {
     let rings = Rings::new(DomId::DOM0).unwrap();
-    let [tx, rx] = rings.grants.each_ref().map(|grant| grant.page().clone());
+    let [tx, rx] = [&rings.transmit.grant, &rings.receive.grant].map(|grant| grant.page().clone());
     let backend = Backend { tx: BackRing::attach(tx), rx: BackRing::attach(rx) };
     (rings, backend)
 }
@@ -98,6 +104,11 @@ impl Backend {
     }
 }
 
+fn send(rings: &mut Rings, frame: &[u8], flags: TxFlags, segment_size: Option<NonZeroU16>) {
+    rings.transmit.frame(frame.len()).unwrap().copy_from_slice(frame);
+    rings.transmit.send(frame.len(), flags, segment_size).unwrap();
+}
+
 fn frame(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index % 247) as u8).collect()
 }
@@ -109,19 +120,19 @@ proptest! {
     ) {
         let (mut rings, mut backend) = pair();
         for (length, segmented) in frames {
-            prop_assert!(rings.has_room().unwrap());
+            prop_assert!(rings.transmit.has_room().unwrap());
             let segment_size = NonZeroU16::new(1448).filter(|_| segmented);
             let sent = frame(length);
-            rings.send(&sent, TxFlags::CHECKSUM_BLANK, segment_size).unwrap();
+            send(&mut rings, &sent, TxFlags::CHECKSUM_BLANK, segment_size);
             prop_assert!(backend.take().is_none(), "it is seen before it is flushed");
-            rings.flush();
+            rings.flush().unwrap();
             let (bytes, flags, size) = backend.take().unwrap();
             prop_assert!(bytes == sent);
             prop_assert!(flags.contains(TxFlags::CHECKSUM_BLANK));
             prop_assert_eq!(size, segment_size.map(NonZeroU16::get));
         }
-        rings.reap().unwrap();
-        prop_assert_eq!(rings.tx_free.len(), rings.tx_pages.len());
+        rings.transmit.reap().unwrap();
+        prop_assert_eq!(rings.transmit.outstanding(), 0);
     }
 
     #[test]
@@ -129,15 +140,14 @@ proptest! {
         frames in prop::collection::vec((1..60_000_usize, 3500..=PAGE_SIZE, any::<bool>()), 1..40),
     ) {
         let (mut rings, mut backend) = pair();
-        let mut buffer = vec![0; abi::net::MAX_FRAME];
         for (length, in_page, extra) in frames {
             let sent = frame(length);
             backend.deliver(&sent, in_page, extra);
-            let (received, _) = rings.receive(&mut buffer).unwrap().unwrap();
-            prop_assert!(buffer[..received] == sent);
-            prop_assert!(rings.receive(&mut buffer).unwrap().is_none());
-            rings.flush();
-            prop_assert_eq!(rings.rx_posted.len(), rings.rx_pages.len());
+            let (received, _) = rings.receive.next().unwrap().unwrap();
+            prop_assert!(received == sent);
+            prop_assert!(rings.receive.next().unwrap().is_none());
+            rings.flush().unwrap();
+            prop_assert_eq!(rings.receive.posted(), 256);
         }
     }
 }
@@ -146,52 +156,59 @@ proptest! {
 fn a_full_ring_has_no_room_until_it_is_answered() {
     let (mut rings, mut backend) = pair();
     let mut sent = 0;
-    while rings.has_room().unwrap() {
-        rings.send(&frame(4096), TxFlags::empty(), None).unwrap();
+    while rings.transmit.has_room().unwrap() {
+        send(&mut rings, &frame(4096), TxFlags::empty(), None);
         sent += 1;
     }
-    rings.flush();
+    rings.flush().unwrap();
     assert_eq!(sent, 256 - SLOTS_MAX + 1);
     assert!(!rings.final_check().unwrap());
     assert!(backend.take().is_some());
     assert!(rings.final_check().unwrap(), "it waits for room");
-    assert!(rings.has_room().unwrap());
+    assert!(rings.transmit.has_room().unwrap());
 }
 
 #[test]
 fn frames_that_could_not_be_delivered_are_left_out() {
     let (mut rings, mut backend) = pair();
-    let mut buffer = vec![0; abi::net::MAX_FRAME];
     let cases = [(0, -1), (0, i16::MIN), (4000, 97), (u16::MAX, 1)];
     for (offset, status) in cases {
         let id = backend.rx.pop().unwrap().unwrap().id;
         backend.show(RxResponse { id, offset, flags: 0, status });
     }
     backend.deliver(&frame(100), 4096, false);
-    let (length, _) = rings.receive(&mut buffer).unwrap().unwrap();
-    assert_eq!(buffer[..length], frame(100));
+    let (received, _) = rings.receive.next().unwrap().unwrap();
+    assert_eq!(received, frame(100));
 }
 
 #[test]
 fn a_backend_that_answers_what_was_not_asked_is_left() {
-    let mut buffer = vec![0; abi::net::MAX_FRAME];
     let (mut rings, mut backend) = pair();
     backend.rx.pop().unwrap().unwrap();
     backend.show(RxResponse { id: 77, status: 60, ..Default::default() });
-    assert!(rings.receive(&mut buffer).is_err());
+    assert!(rings.receive.next().is_err());
 
     let (mut rings, mut backend) = pair();
     let id = backend.rx.pop().unwrap().unwrap().id;
     let flags = RxFlags::MORE_DATA.bits();
     backend.show(RxResponse { id, status: 60, flags, offset: 0 });
-    assert!(rings.receive(&mut buffer).is_err(), "half a frame");
+    assert!(rings.receive.next().is_err(), "half a frame");
 
     for wrong in [1, 255, 256, u16::MAX] {
         let (mut rings, mut backend) = pair();
-        rings.send(&frame(60), TxFlags::empty(), None).unwrap();
-        rings.flush();
+        send(&mut rings, &frame(60), TxFlags::empty(), None);
+        rings.flush().unwrap();
         backend.tx.pop().unwrap().unwrap();
         backend.answer(wrong, TxStatus::Okay);
-        assert!(rings.reap().is_err(), "{wrong}");
+        assert!(rings.transmit.reap().is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn a_page_that_the_backend_still_uses_is_not_read() {
+    let (mut rings, mut backend) = pair();
+    let request = backend.rx.pop().unwrap().unwrap();
+    let _mapping = crate::grant::Mapping::new(DomId(1), &[request.reference], Access::ReadWrite);
+    backend.show(RxResponse { id: request.id, status: 60, ..Default::default() });
+    assert!(rings.receive.next().is_err());
 }
