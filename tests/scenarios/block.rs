@@ -72,7 +72,7 @@ fn ram_disk(shell: &mut Shell, _: &Stage) -> Result<()> {
     }
     // Nothing bounds what a domain file asks for but this.
     shell.succeeds("xl create dd name=huge disk=ram:1G,xvda,w")?;
-    let list = wait_for(shell, "xl device-list huge", "dom0's memory")?;
+    let list = wait_for(shell, "xl block-list huge", "dom0's memory")?;
     ensure!(list.contains("1048576 KiB"), "{list}");
     shell.succeeds("xl destroy huge")?;
     shell.wait_until_gone("huge")
@@ -191,11 +191,11 @@ fn restart(shell: &mut Shell, _: &Stage) -> Result<()> {
         let work = "op=stamp,check bs=60K count=136 depth=8 rounds=1000";
         shell.succeeds(&format!("xl create dd disk={disk} memory=16 cmdline=\"{work}\""))?;
         for _ in 0..RESTARTS {
-            wait_for(shell, "xl device-list dd", "Connected  Connected")?;
+            wait_for(shell, "xl block-list dd", "Connected  Connected")?;
             shell.session().wait(Duration::from_millis(60))?;
             shell.succeeds("xl block-restart dd xvda")?;
         }
-        wait_for(shell, "xl device-list dd", "Connected  Connected")?;
+        wait_for(shell, "xl block-list dd", "Connected  Connected")?;
         shell.session().begin("xl console dd")?;
         // The last of what it says is about what was written since.
         shell.session().wait(Duration::from_millis(500))?;
@@ -250,7 +250,7 @@ fn hostile(shell: &mut Shell, stage: &Stage) -> Result<()> {
     let work = "op=stamp,check bs=60K count=34 depth=4 rounds=1000";
     let create = "xl create dd name=bystander disk=disk0@0+2M,xvda,w";
     shell.succeeds(&format!("{create} cmdline=\"{work}\""))?;
-    wait_for(shell, "xl device-list bystander", "Connected  Connected")?;
+    wait_for(shell, "xl block-list bystander", "Connected  Connected")?;
     let before = shell.free_frames()?;
     let disks = r#"disk=["disk0@2M+1M,xvda,w","ram:1M,xvdb,w","ram:1M,xvdc,r"]"#;
     let create = format!("xl create -c hello name=hostile kernel=hostile '{disks}'");
@@ -274,7 +274,7 @@ fn hostile(shell: &mut Shell, stage: &Stage) -> Result<()> {
 fn silent(shell: &mut Shell, _: &Stage) -> Result<()> {
     let before = shell.free_frames()?;
     shell.succeeds("xl create hello disk=disk0,xvda,w cmdline=sleep=1000")?;
-    let list = wait_for(shell, "xl device-list hello", "InitWait")?;
+    let list = wait_for(shell, "xl block-list hello", "InitWait")?;
     ensure!(list.contains("Initialising"), "{list}");
     // Others are served meanwhile, but not with a disk that somebody else may write.
     dd_well(shell, "ram:1M,xvda,w", "op=stamp,check bs=64K count=16")?;

@@ -1,4 +1,4 @@
-//! `xl block-list`, `block-attach` and `block-detach`.
+//! `xl block-list`, `block-attach`, `block-detach` and `block-restart`.
 
 use alloc::{format, string::String};
 
@@ -33,6 +33,12 @@ pub async fn attach(session: &mut Session, arguments: &[String]) -> Result<(), F
 pub async fn detach(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain, vdev] = arguments else { return Err(Failure::Usage) };
     Ok(session.toolstack.detach_disk(domain, vdev).await?)
+}
+
+/// `xl block-restart`
+pub fn restart(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    let [domain, vdev] = arguments else { return Err(Failure::Usage) };
+    Ok(session.toolstack.restart_disk(domain, vdev)?)
 }
 
 fn table(disks: &[AttachedDisk]) -> Table<6> {

@@ -1,4 +1,4 @@
-//! `xl block-restart` and `disk-speed`: what is done with disks besides giving them to guests.
+//! `disk-speed`: how fast dom0 itself is, to compare guests with.
 
 use alloc::string::String;
 
@@ -6,19 +6,10 @@ use super::{
     Session,
     command::{Failure, number},
 };
-use crate::{
-    block::{
-        speed::{Work, measure},
-        target::{Target, size_of},
-    },
-    toolstack::disk::VirtualDevice,
+use crate::block::{
+    speed::{Work, measure},
+    target::{Target, size_of},
 };
-
-/// `xl block-restart`
-pub fn restart(session: &Session, arguments: &[String]) -> Result<(), Failure> {
-    let [domain, disk] = arguments else { return Err(Failure::Usage) };
-    Ok(session.toolstack.restart_disk(domain, VirtualDevice::parse(disk)?)?)
-}
 
 /// `disk-speed`
 pub async fn speed(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use pv_guest_kernel::hypercall;
 use super::{
     Format, Session, attach, block,
     command::{Command, CommandSet, Failure, number},
-    device, disk, identity, network, report, scheduling, top, vcpu_set,
+    device, identity, network, report, scheduling, top, vcpu_set,
 };
 use crate::toolstack::{Request, Start, Summary, config::Override};
 
@@ -167,7 +167,7 @@ pub const COMMANDS: CommandSet = CommandSet {
             name: "block-restart",
             arguments: "DOMAIN VDEV",
             summary: "stop a disk's backend in the middle of its work, and start it again",
-            run: |session, arguments| Box::pin(async { disk::restart(session, arguments) }),
+            run: |session, arguments| Box::pin(async { block::restart(session, arguments) }),
         },
         Command {
             name: "device-list",

@@ -6,7 +6,7 @@ use alloc::{
     vec::Vec,
 };
 
-use abi::Errno;
+use abi::{Errno, domctl::DomainInfo};
 
 use super::{
     Summary, Toolstack, UNKNOWN,
@@ -85,19 +85,39 @@ impl Toolstack {
     /// # Errors
     /// There is no such domain, or it has no such disk; the store's.
     pub async fn detach_disk(&self, name: &str, vdev: &str) -> Result<(), Error> {
-        let Summary { name, info } = self.find_guest(name)?;
-        let disks = self.config(info.domain, &name)?.disk;
-        let Some(disk) = disks.iter().find(|disk| disk.vdev.to_string() == vdev) else {
-            let known = disks.iter().map(|disk| disk.vdev.to_string()).collect();
-            return Err(Error::UnknownVdev { name, vdev: vdev.into(), known });
-        };
-        let ends = Ends::disk(info.domain, disk);
+        let (info, disk) = self.find_disk(name, vdev)?;
+        let ends = Ends::disk(info.domain, &disk);
         match devices::detach(&self.0.services.store, &ends).await {
             Ok(()) | Err(Errno::ENOENT) => {
                 self.change_disks(&info, |disks| disks.retain(|other| other.vdev != disk.vdev));
                 Ok(())
             }
             Err(errno) => Err(failed("take the disk away")(errno)),
+        }
+    }
+
+    /// Has a disk's backend stop and start again, as if it had died.
+    ///
+    /// # Errors
+    /// There is no such domain, it has no such disk, or its backend does not run.
+    pub fn restart_disk(&self, name: &str, vdev: &str) -> Result<(), Error> {
+        let (info, disk) = self.find_disk(name, vdev)?;
+        match block::restart(&Ends::disk(info.domain, &disk).backend) {
+            true => Ok(()),
+            false => Err(failed("restart a backend that is not connected")(Errno::EAGAIN)),
+        }
+    }
+
+    /// A disk by the name that its domain has for it.
+    fn find_disk(&self, name: &str, vdev: &str) -> Result<(DomainInfo, DiskSpec), Error> {
+        let Summary { name, info } = self.find_guest(name)?;
+        let disks = self.config(info.domain, &name)?.disk;
+        match disks.iter().find(|disk| disk.vdev.to_string() == vdev) {
+            Some(disk) => Ok((info, disk.clone())),
+            None => {
+                let known = disks.iter().map(|disk| disk.vdev.to_string()).collect();
+                Err(Error::UnknownVdev { name, vdev: vdev.into(), known })
+            }
         }
     }
 
@@ -108,11 +128,7 @@ impl Toolstack {
         config.ok_or_else(|| Error::WrongState { name: name.into(), state: UNKNOWN })
     }
 
-    fn change_disks(
-        &self,
-        info: &abi::domctl::DomainInfo,
-        change: impl FnOnce(&mut Vec<DiskSpec>),
-    ) {
+    fn change_disks(&self, info: &DomainInfo, change: impl FnOnce(&mut Vec<DiskSpec>)) {
         if let Some(domain) = self.0.domains.borrow_mut().get_mut(&info.domain) {
             change(&mut domain.config.disk);
         }

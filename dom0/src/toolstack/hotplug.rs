@@ -9,11 +9,10 @@ use super::{
     Toolstack,
     device::DeviceSpec,
     devices,
-    disk::VirtualDevice,
     error::{Error, failed},
     store_entries::{self, Ends, backends_path},
 };
-use crate::{backends, block};
+use crate::backends;
 
 /// A device as `xl device-list` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,24 +97,6 @@ impl Toolstack {
                 Err(Error::UnknownDevice { name: name.into(), class: class.into(), number })
             }
             result => result.map_err(failed("take the device away")),
-        }
-    }
-}
-
-impl Toolstack {
-    /// Has a disk's backend stop and start again, as if it had died.
-    ///
-    /// # Errors
-    /// There is no such domain, or nobody serves such a disk.
-    pub fn restart_disk(&self, name: &str, disk: VirtualDevice) -> Result<(), Error> {
-        let domain = self.find_guest(name)?.info.domain;
-        let ends = Ends::new(domain, "vbd", disk.number());
-        match block::restart(&ends.backend) {
-            true => Ok(()),
-            false => {
-                let (name, class) = (name.into(), "vbd".into());
-                Err(Error::UnknownDevice { name, class, number: disk.number() })
-            }
         }
     }
 }
