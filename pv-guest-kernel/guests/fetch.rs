@@ -7,7 +7,7 @@
 extern crate alloc;
 
 use alloc::format;
-use alloc::vec;
+use alloc::vec::Vec;
 
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::sched::ShutdownReason;
@@ -80,25 +80,44 @@ fn wish<T: core::str::FromStr>(
 
 /// Reads the answer to its end, which must be that of the bytes.
 async fn read_answer(stream: &mut TcpStream, bytes: u64, check: bool) -> Result<(), Error> {
-    let expected: vec::Vec<u8> = (0..PERIOD as u8).cycle().take(BUFFERS.receive + 512).collect();
-    let mut buffer = vec![0; BUFFERS.receive];
-    let (mut in_header, mut header_end, mut received) = (true, 0, 0_u64);
-    loop {
-        let count = stream.read(&mut buffer).await?;
-        let mut part = buffer.get(..count).unwrap_or_default();
-        if count == 0 {
-            return if received == bytes { Ok(()) } else { Err(Error::Short(received)) };
-        }
-        while let (true, Some((&byte, rest))) = (in_header, part.split_first()) {
-            let matches = BLANK_LINE.get(header_end) == Some(&byte);
-            header_end = if matches { header_end + 1 } else { usize::from(byte == b'\r') };
-            in_header = header_end < BLANK_LINE.len();
+    let mut answer = Answer::new(check);
+    while let Some(result) = stream.read_in_place(|part| (part.len(), answer.take(part))).await? {
+        result?;
+    }
+    if answer.received == bytes { Ok(()) } else { Err(Error::Short(answer.received)) }
+}
+
+/// What has come of the answer.
+struct Answer {
+    /// What the bytes should be, from the first on; nothing if they are not to be looked at.
+    expected: Option<Vec<u8>>,
+    in_header: bool,
+    /// Bytes of the blank line after the header.
+    blank: usize,
+    /// Bytes after it.
+    received: u64,
+}
+
+impl Answer {
+    fn new(check: bool) -> Answer {
+        let length = BUFFERS.receive + PERIOD as usize;
+        let cycle = || (0..PERIOD as u8).cycle().take(length).collect();
+        Answer { expected: check.then(cycle), in_header: true, blank: 0, received: 0 }
+    }
+
+    fn take(&mut self, mut part: &[u8]) -> Result<(), Error> {
+        while let (true, Some((&byte, rest))) = (self.in_header, part.split_first()) {
+            let matches = BLANK_LINE.get(self.blank) == Some(&byte);
+            self.blank = if matches { self.blank + 1 } else { usize::from(byte == b'\r') };
+            self.in_header = self.blank < BLANK_LINE.len();
             part = rest;
         }
-        let phase = (received % PERIOD) as usize;
-        if check && expected.get(phase..phase + part.len()) != Some(part) {
-            return Err(Error::Wrong(received));
+        let phase = (self.received % PERIOD) as usize;
+        let is_right = |expected: &Vec<u8>| expected.get(phase..phase + part.len()) == Some(part);
+        if !self.expected.as_ref().is_none_or(is_right) {
+            return Err(Error::Wrong(self.received));
         }
-        received += part.len() as u64;
+        self.received += part.len() as u64;
+        Ok(())
     }
 }

@@ -124,14 +124,34 @@ impl TcpStream {
     /// # Errors
     /// [`TcpError::Reset`]
     pub async fn read(&mut self, bytes: &mut [u8]) -> Result<usize, TcpError> {
+        self.receive(|socket| socket.recv_slice(bytes)).await.map(Option::unwrap_or_default)
+    }
+
+    /// Shows what has come where it is, without a copy, and takes as much of it as `look` says; `None`
+    /// at the end.
+    ///
+    /// # Errors
+    /// [`TcpError::Reset`]
+    pub async fn read_in_place<R>(
+        &mut self,
+        mut look: impl FnMut(&[u8]) -> (usize, R),
+    ) -> Result<Option<R>, TcpError> {
+        self.receive(|socket| socket.recv(|bytes| look(bytes))).await
+    }
+
+    /// Waits until something has come, and takes it; `None` at the end.
+    async fn receive<R>(
+        &mut self,
+        mut take: impl FnMut(&mut tcp::Socket<'static>) -> Result<R, tcp::RecvError>,
+    ) -> Result<Option<R>, TcpError> {
         self.poll(|socket, waker| {
             if !socket.can_recv() && socket.may_recv() {
                 socket.register_recv_waker(waker);
                 return Poll::Pending;
             }
-            match socket.recv_slice(bytes) {
-                Ok(count) => Poll::Ready(Ok(count)),
-                Err(tcp::RecvError::Finished) => Poll::Ready(Ok(0)),
+            match take(socket) {
+                Ok(result) => Poll::Ready(Ok(Some(result))),
+                Err(tcp::RecvError::Finished) => Poll::Ready(Ok(None)),
                 Err(tcp::RecvError::InvalidState) => Poll::Ready(Err(TcpError::Reset)),
             }
         })
