@@ -80,10 +80,11 @@ pub(super) fn start(device: &MmioDevice) -> Result<bool, DeviceError> {
     let doorbell = Box::new(move |queue| ringing.borrow_mut().notify(queue));
     let nic =
         Rc::new(Nic { queues: RefCell::new(queues), doorbell, drained: Condition::default() });
+    // QEMU's device tree says "edge" of all its virtio transports. The line is open before the first
+    // frame can come: its edge would be the last.
+    let line = Line::new(device.intid, Trigger::Edge);
     nic.refill();
     switch::connect_uplink(nic.clone());
-    // QEMU's device tree says "edge" of all its virtio transports.
-    let line = Line::new(device.intid, Trigger::Edge);
     executor::spawn(serve_interrupts(nic, line, transport)).detach();
     Ok(true)
 }
