@@ -17,8 +17,9 @@ use crate::types::{MAX_VCPUS, VcpuKey};
 
 /// Interrupts in a bank.
 pub const BANK: u32 = 32;
-/// Banks of SPIs that a domain has: INTIDs 32 to 287, what QEMU's virt machine has.
-pub const SPI_BANKS: usize = 8;
+/// Banks of SPIs that a domain has: INTIDs 32 to 159, among which are those of all devices that
+/// dom0 drives on QEMU's virt machine. A kernel sets each one up when it boots, trap by trap.
+pub const SPI_BANKS: usize = 4;
 /// The registers of 32 interrupts.
 #[derive(Debug, Clone)]
 pub struct Bank {
