@@ -1,15 +1,18 @@
 //! Debian's kernel as it is, with its own frontends (`cargo xtask run --linux`).
 
-use anyhow::{Context, Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
 use tests::{Scenario, Shell, Stage, disk};
 use xtask::options;
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("linux::boots_and_has_no_complaints", boots).on(with_linux),
     Scenario::new("linux::uses_its_disk_and_its_network", devices).with_disks(&[4]).on(with_linux),
-    Scenario::new("linux::several_vcpus_come_and_go", hotplug).on(with_two_cpus),
+    Scenario::new("linux::gives_vcpus_and_memory_and_takes_them", hotplug).on(with_two_cpus),
     Scenario::new("linux::reboots_and_shuts_down", reboots).on(with_linux),
     Scenario::new("linux::talks_by_a_uart", uart).on(with_linux),
+    Scenario::new("linux::what_does_not_fit_is_told", bad_input).on(with_linux),
 ];
 
 fn with_linux(machine: &mut options::Machine) {
@@ -92,8 +95,24 @@ fn hotplug(shell: &mut Shell, _: &Stage) -> Result<()> {
         "# ",
     )?;
     shell.wait_for_vcpus("linux", 3)?;
+    for mebibytes in [200, 230] {
+        shell.succeeds(&format!("xl mem-set linux {mebibytes}"))?;
+        wait_for_memory(shell, mebibytes)?;
+    }
     shell.succeeds("xl shutdown linux")?;
     shell.wait_until_gone("linux")
+}
+
+fn wait_for_memory(shell: &mut Shell, mebibytes: u64) -> Result<()> {
+    for _ in 0..200 {
+        let list = shell.succeeds("xl list")?;
+        let row = list.lines().find(|line| line.starts_with("linux")).context("no linux")?;
+        if row.split_whitespace().nth(2) == Some(&mebibytes.to_string()) {
+            return Ok(());
+        }
+        shell.session().wait(Duration::from_millis(100))?;
+    }
+    bail!("linux does not come to {mebibytes} MiB")
 }
 
 fn reboots(shell: &mut Shell, _: &Stage) -> Result<()> {
@@ -115,4 +134,11 @@ fn uart(shell: &mut Shell, _: &Stage) -> Result<()> {
     ensure!(printed.contains("Booting Linux on physical CPU"), "nothing came by earlycon");
     shell.succeeds("xl destroy linux")?;
     Ok(())
+}
+
+fn bad_input(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.fails("xl create linux memory=16", &["kernel `linux`", "more memory"])?;
+    shell.fails("xl create linux memory=34", &["34 MiB", "ramdisk", "raise memory to"])?;
+    shell.fails("xl create linux ramdisk=files", &["`files`", "there are: linux"])?;
+    shell.fails("xl create linux vuart=pl010", &["pl010", "sbsa_uart"])
 }

@@ -69,6 +69,7 @@ fn fetch(folder: &Path) -> Result<()> {
     let newest = output_of(
         Command::new("dpkg-deb").args(["--field"]).arg(download(KERNEL, folder)?).arg("Depends"),
     )?;
+    fs::remove_dir_all(folder.join(KERNEL))?;
     let newest = newest.split([' ', ',']).next().unwrap_or_default();
     unpack(&download(newest, folder)?, folder)?;
     unpack(&download(BUSYBOX, folder)?, folder)?;
