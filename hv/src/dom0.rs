@@ -227,6 +227,7 @@ fn device_tree(machine: &Machine, bootargs: &str, vcpus: u32, layout: &Layout) -
         grant_window: grant_window(machine)?,
         bootargs,
         initrd: layout.ramdisk.clone(),
+        unused: None,
         uart: None,
         virtio: &virtio,
     };

@@ -50,6 +50,8 @@ pub struct Platform<'a> {
     pub gicr: Range<u64>,
     /// Where grant-table frames may be mapped.
     pub grant_window: Range<u64>,
+    /// Addresses at which nothing is, for what the domain maps of others ("extended regions").
+    pub unused: Option<Range<u64>>,
     /// The command line.
     pub bootargs: &'a str,
     /// The initial ramdisk.
@@ -135,7 +137,9 @@ impl Platform<'_> {
     fn hypervisor(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
         let node = fdt.begin_node(HYPERVISOR_NODE)?;
         fdt.property_string_list("compatible", strings(&HYPERVISOR_COMPATIBLE))?;
-        fdt.property_array_u64("reg", &reg(&self.grant_window))?;
+        let regions: Vec<u64> =
+            [&self.grant_window].into_iter().chain(&self.unused).flat_map(reg).collect();
+        fdt.property_array_u64("reg", &regions)?;
         fdt.property_array_u32("interrupts", &ppi_cells(EVENT_PPI))?;
         fdt.end_node(node)
     }

@@ -27,12 +27,20 @@ pub fn build(
         gicd: map::GICD_BASE..map::GICD_BASE + map::GICD_SIZE,
         gicr: map::GICR_BASE..map::GICR_BASE + map::GICR_SIZE,
         grant_window: map::GRANT_TABLE_BASE..map::GRANT_TABLE_BASE + map::GRANT_TABLE_SIZE,
+        unused: unused(ram),
         bootargs,
         initrd,
         uart: has_uart.then_some(map::UART_BASE..map::UART_BASE + map::UART_SIZE),
         virtio: &[],
     };
     platform.build()
+}
+
+/// What is left of the first bank of RAM, in whole 2 MiB.
+fn unused(ram: &Range<u64>) -> Option<Range<u64>> {
+    let end = map::RAM_BASE + map::RAM_MAX_SIZE;
+    let start = ram.end.checked_next_multiple_of(2 << 20)?;
+    (start < end).then_some(start..end)
 }
 
 #[cfg(test)]
@@ -75,7 +83,10 @@ mod tests {
         let tree = Fdt::new(&blob).unwrap();
         assert_eq!(strings(&tree, "/hypervisor", "compatible"), ["xen,xen-4.17", "xen,xen"]);
         assert_eq!(cells(&tree, "/hypervisor", "interrupts"), [1, 15, 0xf08]);
-        assert_eq!(cells(&tree, "/hypervisor", "reg"), [0, 0x3800_0000, 0, 0x100_0000]);
+        assert_eq!(
+            cells(&tree, "/hypervisor", "reg"),
+            [0, 0x3800_0000, 0, 0x100_0000, 0, 0x4200_0000, 0, 0xBE00_0000]
+        );
         assert_eq!(tree.root().model(), "XENVM-4.17");
         assert_eq!(strings(&tree, "/", "compatible"), ["xen,xenvm-4.17", "xen,xenvm"]);
     }
