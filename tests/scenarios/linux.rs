@@ -73,6 +73,31 @@ fn devices(shell: &mut Shell, stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+/// Its interface has a pair of rings for each vCPU, and an event channel for each ring; several
+/// connections at once, with the ports as they come, use all of them.
+fn queues(shell: &mut Shell, stage: &Stage) -> Result<()> {
+    const COMMANDS: &str = "ls /sys/class/net/eth0/queues; \
+        for i in 1 2 3 4 5 6 7 8; do wget -q -O - http://10.0.2.15/bytes?n=251000 | sha256sum & done; \
+        wait; grep vif0 /proc/interrupts";
+    shell.succeeds("xl create web")?;
+    let output = run(shell, "vcpus=2 disk=[]", COMMANDS)?;
+    for queue in ["rx-0", "rx-1", "tx-0", "tx-1"] {
+        ensure!(output.contains(queue), "there is no queue {queue}: {output}");
+    }
+    let bytes: Vec<u8> = (0..=250).cycle().take(251_000).collect();
+    let file = stage.folder().join("bytes");
+    std::fs::write(&file, bytes)?;
+    let sum = disk::sha256(&file)?;
+    ensure!(output.matches(&sum).count() == 8, "not eight times {sum}: {output}");
+    for queue in ["vif0-q0-rx", "vif0-q1-rx", "vif0-q0-tx", "vif0-q1-tx"] {
+        let line = output.lines().find(|line| line.contains(queue)).context(queue)?;
+        let mut counts = line.split_whitespace().skip(1).take(2);
+        let used = counts.any(|count| count.parse().is_ok_and(|count: u64| count > 0));
+        ensure!(used || queue.ends_with("tx"), "{queue} was not used: {line}");
+    }
+    Ok(())
+}
+
 /// At the guest's own shell.
 fn console(shell: &mut Shell, typed: &[u8], answer: &str) -> Result<()> {
     shell.session().begin("xl console linux")?;
