@@ -9,6 +9,7 @@ use xtask::options;
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("linux::boots_and_has_no_complaints", boots).on(with_linux),
     Scenario::new("linux::uses_its_disk_and_its_network", devices).with_disks(&[4]).on(with_linux),
+    Scenario::new("linux::each_vcpu_has_a_queue", queues).on(with_two_cpus),
     Scenario::new("linux::gives_vcpus_and_memory_and_takes_them", hotplug).on(with_two_cpus),
     Scenario::new("linux::reboots_and_shuts_down", reboots).on(with_linux),
     Scenario::new("linux::talks_by_a_uart", uart).on(with_linux),

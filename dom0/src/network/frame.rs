@@ -67,9 +67,9 @@ impl Drop for Buffer {
 pub(super) struct Piece {
     pub(super) reference: GrantRef,
     /// Where it begins in the page.
-    pub(super) offset: usize,
+    pub(super) offset: u16,
     /// In bytes; it ends in the same page.
-    pub(super) length: usize,
+    pub(super) length: u16,
 }
 
 /// Parts of a frame, in order.
@@ -125,7 +125,9 @@ impl Frame {
 
     /// In bytes.
     pub(super) fn length(&self) -> usize {
-        self.tail.iter().fold(self.head.length, |sum, piece| sum.saturating_add(piece.length))
+        self.tail
+            .iter()
+            .fold(self.head.length, |sum, piece| sum.saturating_add(piece.length.into()))
     }
 
     /// The receiver's address, and the sender's.
@@ -185,7 +187,8 @@ impl<'f> Reader<'f> {
             None => (End::Own(head.buffer.page()), head.offset, head.length),
             Some(index) => {
                 let piece = tail.get(index)?;
-                (End::Granted(*sender, piece.reference), piece.offset, piece.length)
+                let end = End::Granted(*sender, piece.reference);
+                (end, piece.offset.into(), piece.length.into())
             }
         };
         let begin = offset + self.passed;

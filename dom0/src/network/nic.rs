@@ -14,6 +14,7 @@ use bitflags::bitflags;
 use pv_guest_kernel::condition::Condition;
 use pv_guest_kernel::device_tree::MmioDevice;
 use pv_guest_kernel::executor;
+use pv_guest_kernel::grant::CopyBatch;
 use pv_guest_kernel::interrupt::{Line, Trigger};
 use pv_guest_kernel::shared::SharedPage;
 use virtio_drivers::transport::mmio::MmioTransport;
@@ -96,13 +97,14 @@ async fn serve_interrupts(
     line: Line,
     transport: Rc<RefCell<MmioTransport<'static>>>,
 ) {
+    let mut copies = CopyBatch::default();
     loop {
         line.wait().await;
         transport.borrow_mut().ack_interrupt();
         let frames = nic.receive();
         nic.refill();
         // Frames from here lie in dom0's own buffers: there is nobody to blame.
-        let _ = switch::forward(PortId::UPLINK, &frames);
+        let _ = switch::forward(PortId::UPLINK, &frames, &mut copies);
         nic.flush();
         line.complete();
     }

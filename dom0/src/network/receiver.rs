@@ -117,12 +117,13 @@ impl Receiver {
             queue.dropped += 1;
             return;
         }
-        match queue.take_posted(slots + extra) {
-            Ok(Some(requests)) => {
-                let placed = place(self.domain, frame, &requests, copies);
+        match queue.has_posted(slots + extra) {
+            Ok(true) => {
+                let requests = queue.posted.drain(..slots + extra);
+                let placed = place(self.domain, frame, requests, copies);
                 queue.placed.push(placed);
             }
-            Ok(None) => queue.dropped += 1,
+            Ok(false) => queue.dropped += 1,
             Err(error) => self.fail(&mut queue, error.into()),
         }
     }
@@ -183,20 +184,25 @@ impl Queue {
         }
     }
 
-    /// So many of the pages that the guest has posted; `None` if there are fewer.
-    fn take_posted(&mut self, count: usize) -> Result<Option<Vec<RxRequest>>, RingError> {
+    /// Whether the guest has posted so many pages.
+    fn has_posted(&mut self, count: usize) -> Result<bool, RingError> {
         while self.posted.len() < count {
             match self.ring.pop()? {
                 Some(request) => self.posted.push_back(request),
-                None => return Ok(None),
+                None => return Ok(false),
             }
         }
-        Ok(Some(self.posted.drain(..count).collect()))
+        Ok(true)
     }
 }
 
 /// Spreads a frame over pages. A slot for extra information, if there is to be one, is the second.
-fn place(domain: DomId, frame: &Frame, requests: &[RxRequest], copies: &mut CopyBatch) -> Placed {
+fn place(
+    domain: DomId,
+    frame: &Frame,
+    requests: impl ExactSizeIterator<Item = RxRequest>,
+    copies: &mut CopyBatch,
+) -> Placed {
     let first_copy = copies.len();
     let length = frame.length();
     let mut responses = Vec::with_capacity(requests.len());

@@ -107,8 +107,8 @@ impl Packet {
     ) -> Result<(), Malformed> {
         let (mut slot, mut left) = (first, first.size);
         loop {
-            let offset = usize::from(slot.offset);
-            let piece = Piece { reference: slot.reference, offset, length: slot.size.into() };
+            let (reference, offset) = (slot.reference, slot.offset);
+            let piece = Piece { reference, offset, length: slot.size };
             let full = self.pieces.push(piece).is_err() || self.ids.push(slot.id).is_err();
             if full {
                 return Err(Malformed::TooManySlots);
@@ -124,7 +124,7 @@ impl Packet {
         }
         check(first.offset, left)?;
         if let Some(piece) = self.pieces.first_mut() {
-            piece.length = left.into();
+            piece.length = left;
         }
         Ok(())
     }

@@ -105,12 +105,17 @@ pub(super) async fn uplink_has_room() {
 }
 
 /// Delivers frames that came through a port. Says whether the sender should wait for the way out of
-/// the machine: some of its frames do.
+/// the machine: some of its frames do. `copies` is there for its memory only.
 ///
 /// # Errors
 /// What the sender did wrong. All that can be delivered is.
-pub(super) fn forward(from: PortId, frames: &[Frame]) -> Result<bool, Misdeed> {
-    let mut burst = Burst::default();
+pub(super) fn forward(
+    from: PortId,
+    frames: &[Frame],
+    copies: &mut CopyBatch,
+) -> Result<bool, Misdeed> {
+    copies.clear();
+    let mut burst = Burst { copies, touched: Vec::new(), answers: Vec::new(), misdeed: None };
     let now = time::now();
     for frame in frames {
         burst.route(from, frame, now);
@@ -128,44 +133,43 @@ impl Switch {
         bridge.assign(station::HARDWARE, PortId::DOM0);
         Switch { bridge, ports: [(PortId::DOM0, Port::Dom0)].into(), last: PortId::DOM0.0 }
     }
-
-    fn targets(&self, route: Route, from: PortId) -> Vec<(PortId, Port)> {
-        let chosen = |id: &PortId| match route {
-            Route::To(port) => *id == port,
-            Route::Flood => *id != from,
-            Route::Nowhere => false,
-        };
-        let ports = self.ports.iter().filter(|(id, _)| chosen(id));
-        ports.map(|(&id, port)| (id, port.clone())).collect()
-    }
 }
 
 /// Frames on their way to their receivers.
-#[derive(Default)]
-struct Burst {
-    copies: CopyBatch,
-    touched: BTreeMap<PortId, Port>,
+struct Burst<'c> {
+    copies: &'c mut CopyBatch,
+    /// Who got something.
+    touched: Vec<(PortId, Port)>,
     /// What dom0 itself has to say to some of them.
     answers: Vec<Frame>,
     misdeed: Option<Misdeed>,
 }
 
-impl Burst {
+impl Burst<'_> {
     /// Begins to deliver a frame to all who shall get it.
     fn route(&mut self, from: PortId, frame: &Frame, now: Duration) {
         let (receiver, sender) = frame.addresses();
-        let ports: Vec<(PortId, Port)> = with(|switch| {
+        with(|switch| {
             switch.bridge.learn(sender, from, now);
-            switch.targets(switch.bridge.route(receiver, from, now), from)
+            match switch.bridge.route(receiver, from, now) {
+                Route::To(id) => {
+                    if let Some(port) = switch.ports.get(&id) {
+                        self.deliver(id, port, frame);
+                    }
+                }
+                Route::Flood => {
+                    for (&id, port) in switch.ports.iter().filter(|(id, _)| **id != from) {
+                        self.deliver(id, port, frame);
+                    }
+                }
+                Route::Nowhere => {}
+            }
         });
-        for (id, port) in ports {
-            self.deliver(id, port, frame);
-        }
     }
 
     /// Begins to deliver a frame, in a form that the port can take.
-    fn deliver(&mut self, id: PortId, port: Port, frame: &Frame) {
-        let abilities = match &port {
+    fn deliver(&mut self, id: PortId, port: &Port, frame: &Frame) {
+        let abilities = match port {
             Port::Guest(receiver) => receiver.abilities,
             Port::Dom0 => {
                 Abilities { scatter_gather: true, segmentation: true, blank_checksums: true }
@@ -188,15 +192,17 @@ impl Burst {
         }
     }
 
-    fn hand_over(&mut self, id: PortId, port: Port, frames: &[Frame]) {
+    fn hand_over(&mut self, id: PortId, port: &Port, frames: &[Frame]) {
         for frame in frames {
-            match &port {
+            match port {
                 Port::Uplink(uplink) => uplink.send(frame),
                 Port::Dom0 => self.answers.extend(station::answer(frame)),
-                Port::Guest(receiver) => receiver.place(frame, &mut self.copies),
+                Port::Guest(receiver) => receiver.place(frame, self.copies),
             }
         }
-        self.touched.insert(id, port);
+        if !self.touched.iter().any(|(touched, _)| *touched == id) {
+            self.touched.push((id, port.clone()));
+        }
     }
 
     fn finish(mut self) -> Result<bool, Misdeed> {
@@ -204,7 +210,7 @@ impl Burst {
         if let Err(errno) = self.copies.run() {
             log::error!("frames cannot be copied: {errno}");
         }
-        for port in self.touched.values() {
+        for (_, port) in &self.touched {
             match port {
                 Port::Uplink(uplink) => {
                     uplink.flush();
@@ -212,7 +218,7 @@ impl Burst {
                 }
                 Port::Dom0 => {}
                 Port::Guest(receiver) => {
-                    if receiver.finish(&self.copies).is_err() {
+                    if receiver.finish(self.copies).is_err() {
                         self.misdeed = Some(Misdeed::Grant);
                     }
                 }

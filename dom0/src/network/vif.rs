@@ -63,6 +63,8 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
         channel: queue.tx_channel,
         port: plug.0,
         credit: credit.clone(),
+        packets: Vec::new(),
+        copies: CopyBatch::default(),
     };
     let senders = queues.into_iter().map(|queue| sender(queue).run().boxed_local());
     let senders = select_all(senders);
@@ -162,6 +164,9 @@ struct Sender {
     port: PortId,
     /// The interface's, whichever queue uses it.
     credit: Rc<RefCell<Credit>>,
+    /// The frames of a burst, and the copies that they need. Kept for their memory.
+    packets: Vec<Packet>,
+    copies: CopyBatch,
 }
 
 /// What a queue waits for.
@@ -189,29 +194,30 @@ impl Sender {
 
     /// Forwards what is on the ring, but not more than a burst, nor than the credit reaches.
     fn forward_burst(&mut self) -> Result<Next, Offence> {
-        let (mut packets, mut bytes) = (Vec::new(), 0);
+        self.packets.clear();
+        let mut bytes = 0;
         let mut next = loop {
             if let Some(then) = self.credit.borrow_mut().wait_until(time::now()) {
                 break Next::Credit(then);
             }
-            if packets.len() == BURST || bytes >= BURST_BYTES {
+            if self.packets.len() == BURST || bytes >= BURST_BYTES {
                 break Next::Turn;
             }
             match Packet::take(&mut self.ring)? {
                 Some(packet) => {
                     self.credit.borrow_mut().spend(packet.length);
                     bytes += packet.length;
-                    packets.push(packet);
+                    self.packets.push(packet);
                 }
                 None => break Next::Event,
             }
         };
-        if !packets.is_empty() {
-            let frames = self.read(&packets)?;
-            if switch::forward(self.port, &frames)? {
+        if !self.packets.is_empty() {
+            let frames = self.read()?;
+            if switch::forward(self.port, &frames, &mut self.copies)? {
                 next = Next::Uplink;
             }
-            for packet in &packets {
+            for packet in &self.packets {
                 packet.answer(&mut self.ring, TxStatus::Okay).map_err(Malformed::from)?;
             }
             if self.ring.publish() {
@@ -225,43 +231,45 @@ impl Sender {
     }
 
     /// Copies the beginnings of frames.
-    fn read(&self, packets: &[Packet]) -> Result<Vec<Frame>, Misdeed> {
-        let mut copies = CopyBatch::default();
-        let mut frames = Vec::with_capacity(packets.len());
-        for packet in packets {
+    fn read(&mut self) -> Result<Vec<Frame>, Misdeed> {
+        self.copies.clear();
+        let mut frames = Vec::with_capacity(self.packets.len());
+        for packet in &self.packets {
             match Buffer::new() {
-                Ok(buffer) => frames.push(self.begin(packet, buffer, &mut copies)),
+                Ok(buffer) => frames.push(begin(self.domain, packet, buffer, &mut self.copies)),
                 Err(error) => log::warn!("{}: a frame is lost: {error}", self.domain),
             }
         }
-        let run = copies.run();
+        let run = self.copies.run();
+        let copies = &self.copies;
         if run.is_err() || !(0..copies.len()).all(|number| copies.is_done(number)) {
             return Err(Misdeed::Grant);
         }
         Ok(frames)
     }
+}
 
-    fn begin(&self, packet: &Packet, buffer: Buffer, copies: &mut CopyBatch) -> Frame {
-        let sender = self.domain;
-        let (mut length, mut tail) = (0, Pieces::new());
-        let head = if packet.length <= WHOLE { WHOLE } else { HEAD };
-        for &Piece { reference, offset, length: whole } in &packet.pieces {
-            let here = whole.min(head - length);
-            if here > 0 {
-                let source = (End::Granted(sender, reference), offset);
-                copies.push(source, (End::Own(buffer.page()), length), here);
-                length += here;
-            }
-            if here < whole {
-                let rest = Piece { reference, offset: offset + here, length: whole - here };
-                // There is room for as many pieces as the packet has.
-                let _ = tail.push(rest);
-            }
+/// Has the beginning of a frame copied. The rest stays where it is.
+fn begin(sender: DomId, packet: &Packet, buffer: Buffer, copies: &mut CopyBatch) -> Frame {
+    let (mut length, mut tail) = (0, Pieces::new());
+    let head = if packet.length <= WHOLE { WHOLE } else { HEAD };
+    for &Piece { reference, offset, length: whole } in &packet.pieces {
+        // No more than the piece has, which is 16 bits.
+        let here = usize::from(whole).min(head - length) as u16;
+        if here > 0 {
+            let source = (End::Granted(sender, reference), offset.into());
+            copies.push(source, (End::Own(buffer.page()), length), here.into());
+            length += usize::from(here);
         }
-        let head = Head { buffer: Rc::new(buffer), offset: 0, length };
-        let (checksum, segment_size) = (packet.checksum, packet.segment_size);
-        Frame { head, tail, sender, checksum, segment_size }
+        if here < whole {
+            let rest = Piece { reference, offset: offset + here, length: whole - here };
+            // There is room for as many pieces as the packet has.
+            let _ = tail.push(rest);
+        }
     }
+    let head = Head { buffer: Rc::new(buffer), offset: 0, length };
+    let (checksum, segment_size) = (packet.checksum, packet.segment_size);
+    Frame { head, tail, sender, checksum, segment_size }
 }
 
 fn refused(reason: &dyn core::fmt::Display) -> Error {

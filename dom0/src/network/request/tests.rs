@@ -32,7 +32,7 @@ fn take(slots: &[TxRequest]) -> Result<Option<Packet>, Malformed> {
 }
 
 fn lengths(packet: &Packet) -> Vec<usize> {
-    packet.pieces.iter().map(|piece| piece.length).collect()
+    packet.pieces.iter().map(|piece| piece.length.into()).collect()
 }
 
 #[test]
@@ -122,7 +122,7 @@ proptest! {
             prop_assert!(packet.pieces.len() <= MAX_SLOTS);
             prop_assert_eq!(lengths(&packet).iter().sum::<usize>(), packet.length);
             for piece in &packet.pieces {
-                prop_assert!(piece.length > 0 && piece.offset + piece.length <= PAGE_SIZE);
+                prop_assert!(piece.length > 0 && usize::from(piece.offset + piece.length) <= PAGE_SIZE);
             }
             packet.answer(&mut ring, TxStatus::Okay).unwrap();
             prop_assert_eq!(ring.unanswered(), 0);

@@ -46,7 +46,7 @@ fn frame(payload: usize, payload_of_head: usize) -> (Frame, Vec<u8>, Vec<Grant>)
         page.write_bytes(96, part);
         grants.push(Grant::new(&page, DomId::DOM0, Access::ReadOnly).unwrap());
         let reference = grants.last().unwrap().reference();
-        tail.push(Piece { reference, offset: 96, length: part.len() }).unwrap();
+        tail.push(Piece { reference, offset: 96, length: part.len() as u16 }).unwrap();
     }
     let frame = Frame {
         head: Head { buffer, offset: 5, length: split },

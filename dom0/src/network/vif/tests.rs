@@ -49,7 +49,15 @@ impl Guest {
             rx,
             sent: pages(Access::ReadOnly),
             posted: pages(Access::ReadWrite),
-            sender: Sender { domain, ring, channel, port, credit },
+            sender: Sender {
+                domain,
+                ring,
+                channel,
+                port,
+                credit,
+                packets: Vec::new(),
+                copies: CopyBatch::default(),
+            },
             receiver,
             _plug: plug,
             _channel: theirs,
@@ -317,4 +325,19 @@ fn connections_are_spread_over_queues_and_each_keeps_its_order() {
     }
     assert!(found.contains(&Some(0)) && found.contains(&Some(1)), "{found:?}");
     assert_eq!(receiver.dropped(), 0);
+}
+
+#[test]
+fn a_frame_that_is_rewritten_on_its_way_arrives_as_it_was_looked_at() {
+    let (mut one, mut two) = pair();
+    two.post(1);
+    let sent = frame(two.address, one.address, 1000);
+    one.send(&sent, None);
+    let packet = Packet::take(&mut one.sender.ring).unwrap().unwrap();
+    one.sender.packets.push(packet);
+    let frames = one.sender.read().unwrap();
+    one.sent[0].page().write_bytes(0, &[0xff; 1000]);
+    let forwarded = switch::forward(one.sender.port, &frames, &mut CopyBatch::default());
+    assert_eq!(forwarded, Ok(false));
+    assert_eq!(two.receive().unwrap().0, sent);
 }

@@ -154,8 +154,10 @@ impl Receive {
             && first.page + 2 == second.page
             && let Some(bytes) =
                 self.pages.bytes(first.page, first.offset, PAGE_SIZE + first.length)
+            && let Some((page, next)) = bytes.split_at_mut_checked(PAGE_SIZE)
+            && let Some(part) = page.get(..first.length)
         {
-            bytes.copy_within(..first.length, PAGE_SIZE);
+            next.copy_from_slice(part);
             first.page += 1;
         }
     }
