@@ -1,5 +1,5 @@
 //! The interface as the TCP/IP stack sees it. While there is no connection to a backend, nothing
-//! comes and what is sent is lost, as on a cable that is not plugged in.
+//! comes and nothing can be sent: what the stack wants to say waits in it.
 
 use core::num::{NonZeroU16, NonZeroUsize};
 
