@@ -67,12 +67,13 @@ impl Toolstack {
         // It may be stopped already: what matters is that it does not run from here on.
         let _ = hypercall::domctl::pause(id);
         devices::detach_all(store, id).await;
-        let output = self.close_console(consoles, id).await;
         // A domain that failed half-built may have no connection yet.
         let _ = store_server.release(id);
         if let Err(error) = store_entries::remove(store, id).await {
             log::error!("{id}: its entries in the store: {error}");
         }
+        // From here on nothing waits: whoever asks for the console finds this one or what it said.
+        let output = self.close_console(consoles, id).await;
         if let Err(error) = hypercall::domctl::destroy(id) {
             log::error!("{id}: cannot be destroyed: {error}");
         }
