@@ -16,6 +16,7 @@ mod fifo;
 mod memory;
 mod runstate;
 mod sleep;
+mod timer;
 mod vcpu;
 mod version;
 mod watchdog;
@@ -36,6 +37,7 @@ async fn main(environment: &'static Environment) {
     vcpu::ask(&mut answers);
     runstate::ask(&mut answers);
     sleep::ask(&mut answers);
+    timer::ask(&mut answers);
     console::ask(&mut answers);
     events::ask(&mut answers);
     watchdog::ask(&mut answers);
