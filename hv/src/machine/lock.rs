@@ -198,7 +198,8 @@ impl TicketWord for Tickets {
     }
 
     /// By YIELD: what the compiler has for it is an ISB, which does not tell a machine that runs
-    /// its CPUs in turn that this one has nothing to do before the lock's holder has run.
+    /// its CPUs in turn that this one has nothing to do before the lock's holder has run. On the
+    /// host threads may be more than CPUs, and the holder's turn would come last.
     #[inline(always)]
     fn pause() {
         #[cfg(target_os = "none")]
@@ -206,8 +207,8 @@ impl TicketWord for Tickets {
         unsafe {
             core::arch::asm!("yield", options(nomem, nostack, preserves_flags))
         }
-        #[cfg(not(target_os = "none"))]
-        core::hint::spin_loop();
+        #[cfg(test)]
+        std::thread::yield_now();
     }
 }
 
