@@ -21,6 +21,7 @@ use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::block::SECTOR_SIZE;
 use pv_guest_kernel::abi::sched::ShutdownReason;
 use pv_guest_kernel::block::{BlockError, Buffer, Disk};
+use pv_guest_kernel::device_tree::InvalidArgument;
 use pv_guest_kernel::xenbus::{self, frontends};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, power, println, time};
@@ -35,8 +36,8 @@ enum Error {
     Store(Errno),
     #[error("this domain has no disk")]
     NoDisk,
-    #[error("{0}= makes no sense; write op=read bs=64K count=100 skip=0 depth=1 rounds=1")]
-    Wish(&'static str),
+    #[error("{0}; write op=read bs=64K count=100 skip=0 depth=1 rounds=1")]
+    Argument(#[from] InvalidArgument),
     #[error("{0}")]
     Device(#[from] xenbus::Error),
     #[error("no buffer: {0}")]
@@ -93,12 +94,12 @@ async fn main(environment: &'static Environment) {
 async fn run(environment: &Environment) -> Result<(), Error> {
     let operations = environment.argument("op").unwrap_or("read").split(',').map(str::parse);
     let plan = Plan {
-        operations: operations.collect::<Result<_, _>>().map_err(|()| Error::Wish("op"))?,
-        size: size(environment.argument("bs").unwrap_or("64K")).ok_or(Error::Wish("bs"))?,
-        count: wish(environment, "count", "100")?,
-        skip: wish(environment, "skip", "0")?,
-        depth: wish(environment, "depth", "1")?,
-        rounds: wish(environment, "rounds", "1")?,
+        operations: operations.collect::<Result<_, _>>().map_err(|()| InvalidArgument("op"))?,
+        size: size(environment.argument("bs").unwrap_or("64K")).ok_or(InvalidArgument("bs"))?,
+        count: environment.parsed("count", 100)?,
+        skip: environment.parsed("skip", 0)?,
+        depth: environment.parsed("depth", 1)?,
+        rounds: environment.parsed("rounds", 1)?,
     };
     let store = Client::for_guest().map_err(Error::Store)?;
     let disks = frontends(&store, "vbd").await.map_err(Error::Store)?;
@@ -113,14 +114,6 @@ async fn run(environment: &Environment) -> Result<(), Error> {
         println!("dd: the disk could not be flushed");
     }
     Ok(())
-}
-
-fn wish<T: FromStr>(
-    environment: &Environment,
-    name: &'static str,
-    default: &str,
-) -> Result<T, Error> {
-    environment.argument(name).unwrap_or(default).parse().map_err(|_| Error::Wish(name))
 }
 
 fn size(text: &str) -> Option<usize> {

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::sched::ShutdownReason;
+use pv_guest_kernel::device_tree::InvalidArgument;
 use pv_guest_kernel::network::{Buffers, Ipv4Address, Network, StartError, TcpError, TcpStream};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, power, println, time};
@@ -32,8 +33,8 @@ enum Error {
     Store(#[from] Errno),
     #[error(transparent)]
     Network(#[from] StartError),
-    #[error("{0}= makes no sense; write from=10.0.2.15 bytes=1000000")]
-    Wish(&'static str),
+    #[error("{0}; write from=10.0.2.15 bytes=1000000")]
+    Argument(#[from] InvalidArgument),
     #[error(transparent)]
     Tcp(#[from] TcpError),
     #[error("the answer ends after {0} bytes")]
@@ -50,8 +51,8 @@ async fn main(environment: &'static Environment) {
 }
 
 async fn fetch(environment: &Environment) -> Result<(), Error> {
-    let from: Ipv4Address = wish(environment, "from", Ipv4Address::new(10, 0, 2, 15))?;
-    let bytes = wish(environment, "bytes", 1_000_000)?;
+    let from: Ipv4Address = environment.parsed("from", Ipv4Address::new(10, 0, 2, 15))?;
+    let bytes = environment.parsed("bytes", 1_000_000)?;
     let network = Network::start(environment, &Client::for_guest()?).await?;
     let address = network.address().await.address();
     let mut stream = network.connect_tcp((from, PORT), BUFFERS).await?;
@@ -65,17 +66,6 @@ async fn fetch(environment: &Environment) -> Result<(), Error> {
     stream.close().await;
     println!("fetch: {address} got {bytes} bytes from {from} in {} us", time.as_micros());
     Ok(())
-}
-
-fn wish<T: core::str::FromStr>(
-    environment: &Environment,
-    name: &'static str,
-    default: T,
-) -> Result<T, Error> {
-    match environment.argument(name) {
-        None => Ok(default),
-        Some(text) => text.parse().map_err(|_| Error::Wish(name)),
-    }
 }
 
 /// Reads the answer to its end, which must be that of the bytes.

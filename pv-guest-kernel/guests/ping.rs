@@ -12,6 +12,7 @@ use core::time::Duration;
 
 use pv_guest_kernel::abi::Errno;
 use pv_guest_kernel::abi::sched::ShutdownReason;
+use pv_guest_kernel::device_tree::InvalidArgument;
 use pv_guest_kernel::network::{Ipv4Address, Network, PingError, StartError};
 use pv_guest_kernel::xenstore::Client;
 use pv_guest_kernel::{Environment, guest_main, power, println, time};
@@ -32,8 +33,8 @@ enum Error {
     Store(#[from] Errno),
     #[error(transparent)]
     Network(#[from] StartError),
-    #[error("{0}= makes no sense; write to=10.0.2.1 count=10 size=56")]
-    Wish(&'static str),
+    #[error("{0}; write to=10.0.2.1 count=10 size=56")]
+    Argument(#[from] InvalidArgument),
     #[error("{0}: {1}")]
     Ping(Ipv4Address, PingError),
 }
@@ -46,9 +47,9 @@ async fn main(environment: &'static Environment) {
 }
 
 async fn ping(environment: &Environment) -> Result<(), Error> {
-    let to = wish(environment, "to", DOM0)?;
-    let count: usize = wish(environment, "count", 10)?;
-    let size = wish(environment, "size", SIZE)?;
+    let to = environment.parsed("to", DOM0)?;
+    let count: usize = environment.parsed("count", 10)?;
+    let size = environment.parsed("size", SIZE)?;
     let network = Network::start(environment, &Client::for_guest()?).await?;
     let failed = |error| Error::Ping(to, error);
     let mut pinger = network.pinger().map_err(failed)?;
@@ -72,15 +73,4 @@ async fn ping(environment: &Environment) -> Result<(), Error> {
 
 fn nanoseconds(times: &[Duration], index: usize) -> u128 {
     times.get(index).map_or(0, Duration::as_nanos)
-}
-
-fn wish<T: core::str::FromStr>(
-    environment: &Environment,
-    name: &'static str,
-    default: T,
-) -> Result<T, Error> {
-    match environment.argument(name) {
-        None => Ok(default),
-        Some(text) => text.parse().map_err(|_| Error::Wish(name)),
-    }
 }

@@ -3,12 +3,13 @@
 //! The tree is trusted: who writes it also wrote this kernel into memory.
 
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
+use core::str::FromStr;
 
 use abi::device_tree::{CELL_SPI, HYPERVISOR_NODE};
 use fdt::Fdt;
 use fdt::node::{FdtNode, NodeProperty};
+use thiserror::Error;
 
 /// The virtual timer's place among the timer node's interrupts: after the two physical ones.
 const VIRTUAL_TIMER: usize = 2;
@@ -64,24 +65,20 @@ pub struct PrivateInterrupts {
 }
 
 /// What is missing from a device tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum DeviceTreeError {
     /// It is not one.
+    #[error("not a device tree")]
     NotADeviceTree,
     /// It has no such node, or the node lacks its `reg`.
+    #[error("device tree has no usable {0} node")]
     Missing(&'static str),
 }
 
-impl fmt::Display for DeviceTreeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DeviceTreeError::NotADeviceTree => f.write_str("not a device tree"),
-            DeviceTreeError::Missing(node) => write!(f, "device tree has no usable {node} node"),
-        }
-    }
-}
-
-impl core::error::Error for DeviceTreeError {}
+/// The name of a command-line argument whose value makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("{0}= makes no sense")]
+pub struct InvalidArgument(pub &'static str);
 
 impl Environment {
     /// Reads a device tree.
@@ -120,6 +117,17 @@ impl Environment {
     pub fn argument(&self, name: &str) -> Option<&'static str> {
         let words = self.bootargs.split_ascii_whitespace().rev();
         words.filter_map(|word| word.split_once('=')).find(|&(key, _)| key == name).map(|(_, v)| v)
+    }
+
+    /// The value of `name=value` on the command line, of a type; `default` without one.
+    ///
+    /// # Errors
+    /// If there is one that is not of this type.
+    pub fn parsed<T: FromStr>(&self, name: &'static str, default: T) -> Result<T, InvalidArgument> {
+        match self.argument(name) {
+            None => Ok(default),
+            Some(text) => text.parse().map_err(|_| InvalidArgument(name)),
+        }
     }
 
     /// Bytes of RAM.
@@ -342,6 +350,9 @@ mod tests {
         assert_eq!(environment.argument("two"), Some("3"));
         assert_eq!(environment.argument("plain"), None);
         assert_eq!(environment.argument("absent"), None);
+        assert_eq!(environment.parsed("two", 0), Ok(3));
+        assert_eq!(environment.parsed("absent", 0), Ok(0));
+        assert_eq!(environment.parsed("two", true), Err(InvalidArgument("two")));
     }
 
     #[test]
