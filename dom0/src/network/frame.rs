@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::num::NonZeroU16;
 
-use abi::net::{MAX_SLOTS, MacAddress};
+use abi::net::MacAddress;
 use abi::{DomId, GrantRef, PAGE_SIZE};
 use pv_guest_kernel::grant::{CopyBatch, End};
 use pv_guest_kernel::memory::OutOfMemory;
@@ -33,17 +33,20 @@ pub(super) const HEAD: usize = 256;
 const KEPT: usize = 512;
 
 vcpu_local! {
-    static FREE: RefCell<Vec<SharedPage>> = RefCell::new(Vec::new());
+    static FREE: RefCell<Vec<Rc<SharedPage>>> = RefCell::new(Vec::new());
 }
 
-/// A page for a frame, or its beginning.
-#[derive(Debug)]
-pub(super) struct Buffer(SharedPage);
+/// A page for a frame, or its beginning. Clones are the same one; after the last, it is there for
+/// other frames.
+#[derive(Debug, Clone)]
+pub(super) struct Buffer(Rc<SharedPage>);
 
 impl Buffer {
     pub(super) fn new() -> Result<Buffer, OutOfMemory> {
-        let free = FREE.with(|free| free.borrow_mut().pop());
-        free.map_or_else(SharedPage::allocate, Ok).map(Buffer)
+        if let Some(page) = FREE.with(|free| free.borrow_mut().pop()) {
+            return Ok(Buffer(page));
+        }
+        SharedPage::allocate().map(Rc::new).map(Buffer)
     }
 
     pub(super) fn page(&self) -> &SharedPage {
@@ -53,6 +56,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if Rc::strong_count(&self.0) > 1 {
+            return;
+        }
         FREE.with(|free| {
             let mut free = free.borrow_mut();
             if free.len() < KEPT {
@@ -72,9 +78,6 @@ pub(super) struct Piece {
     pub(super) length: u16,
 }
 
-/// Parts of a frame, in order.
-pub(super) type Pieces = heapless::Vec<Piece, MAX_SLOTS>;
-
 /// What is known of the checksum of TCP or UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Checksum {
@@ -89,7 +92,7 @@ pub(super) enum Checksum {
 /// Where a frame's beginning is.
 #[derive(Debug, Clone)]
 pub(super) struct Head {
-    pub(super) buffer: Rc<Buffer>,
+    pub(super) buffer: Buffer,
     /// Where it begins in the page.
     pub(super) offset: usize,
     /// In bytes; it ends in the same page.
@@ -98,11 +101,11 @@ pub(super) struct Head {
 
 /// A frame.
 #[derive(Debug, Clone)]
-pub(super) struct Frame {
+pub(super) struct Frame<'p> {
     /// Its beginning: at least an Ethernet header.
     pub(super) head: Head,
-    /// The rest.
-    pub(super) tail: Pieces,
+    /// The rest, in order.
+    pub(super) tail: &'p [Piece],
     /// Whose the rest is.
     pub(super) sender: DomId,
     pub(super) checksum: Checksum,
@@ -110,19 +113,21 @@ pub(super) struct Frame {
     pub(super) segment_size: Option<NonZeroU16>,
 }
 
-impl Frame {
+impl Frame<'static> {
     /// A frame that is in one buffer. `None` if it is no frame at all.
-    pub(super) fn whole(head: Head, checksum: Checksum) -> Option<Frame> {
+    pub(super) fn whole(head: Head, checksum: Checksum) -> Option<Frame<'static>> {
         let fits = head.offset.checked_add(head.length).is_some_and(|end| end <= PAGE_SIZE);
-        (fits && head.length >= ETHERNET_HEADER).then(|| Frame {
+        (fits && head.length >= ETHERNET_HEADER).then_some(Frame {
             head,
-            tail: Pieces::new(),
+            tail: &[],
             sender: DomId::SELF,
             checksum,
             segment_size: None,
         })
     }
+}
 
+impl Frame<'_> {
     /// In bytes.
     pub(super) fn length(&self) -> usize {
         self.tail
@@ -165,14 +170,14 @@ impl Frame {
 /// Goes through a frame's parts from its beginning on.
 #[derive(Debug)]
 pub(super) struct Reader<'f> {
-    frame: &'f Frame,
+    frame: &'f Frame<'f>,
     /// The part: 0 is the head.
     part: usize,
     /// Bytes of it that were passed.
     passed: usize,
 }
 
-impl Frame {
+impl Frame<'_> {
     /// At the frame's beginning.
     pub(super) fn reader(&self) -> Reader<'_> {
         Reader { frame: self, part: 0, passed: 0 }

@@ -14,7 +14,6 @@ use bitflags::bitflags;
 use pv_guest_kernel::condition::Condition;
 use pv_guest_kernel::device_tree::MmioDevice;
 use pv_guest_kernel::executor;
-use pv_guest_kernel::grant::CopyBatch;
 use pv_guest_kernel::interrupt::{Line, Trigger};
 use pv_guest_kernel::shared::SharedPage;
 use virtio_drivers::transport::mmio::MmioTransport;
@@ -59,7 +58,7 @@ struct Queues {
     /// By slot: where the device puts a frame.
     receiving: Vec<Option<Buffer>>,
     /// By slot: what the device sends.
-    sending: Vec<Option<Rc<Buffer>>>,
+    sending: Vec<Option<Buffer>>,
     /// What it will send when it has a slot.
     waiting: VecDeque<Head>,
     header: SharedPage,
@@ -97,14 +96,13 @@ async fn serve_interrupts(
     line: Line,
     transport: Rc<RefCell<MmioTransport<'static>>>,
 ) {
-    let mut copies = CopyBatch::default();
     loop {
         line.wait().await;
         transport.borrow_mut().ack_interrupt();
         let frames = nic.receive();
         nic.refill();
         // Frames from here lie in dom0's own buffers: there is nobody to blame.
-        let _ = switch::forward(PortId::UPLINK, &frames, &mut copies);
+        let _ = switch::forward(PortId::UPLINK, frames.into_iter());
         nic.flush();
         line.complete();
     }
@@ -112,7 +110,7 @@ async fn serve_interrupts(
 
 impl Nic {
     /// Takes what has come.
-    fn receive(&self) -> Vec<Frame> {
+    fn receive(&self) -> Vec<Frame<'static>> {
         let mut queues = self.queues.borrow_mut();
         core::iter::from_fn(|| queues.next_received()).flatten().collect()
     }
@@ -128,7 +126,7 @@ impl Nic {
 }
 
 impl Uplink for Nic {
-    fn send(&self, frame: &Frame) {
+    fn send(&self, frame: &Frame<'_>) {
         if frame.tail.is_empty() && frame.head.length <= WHOLE {
             self.queues.borrow_mut().waiting.push_back(frame.head.clone());
         }
@@ -170,7 +168,7 @@ impl Queues {
     }
 
     /// The next thing received, if there is one: a frame, or something that is none.
-    fn next_received(&mut self) -> Option<Option<Frame>> {
+    fn next_received(&mut self) -> Option<Option<Frame<'static>>> {
         let used = match self.receive.pop() {
             _ if self.broken => return None,
             Ok(used) => used?,
@@ -181,7 +179,7 @@ impl Queues {
         };
         let buffer = self.receiving.get_mut(usize::from(used.slot))?.take()?;
         let length = (used.written as usize).saturating_sub(HEADER);
-        let head = Head { buffer: Rc::new(buffer), offset: HEADER, length };
+        let head = Head { buffer, offset: HEADER, length };
         Some(Frame::whole(head, Checksum::Unknown))
     }
 

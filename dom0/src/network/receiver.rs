@@ -58,8 +58,9 @@ struct Queue {
     ring: BackRing<SharedPage, RxRequest, RxResponse>,
     /// Pages taken off the ring and not filled yet.
     posted: VecDeque<RxRequest>,
-    /// Frames that are being copied.
+    /// Frames that are being copied, and what is said of them.
     placed: Vec<Placed>,
+    responses: Vec<RxResponse>,
     fault: Option<Fault>,
     dropped: u64,
 }
@@ -67,11 +68,10 @@ struct Queue {
 /// A frame that is being copied into posted pages.
 #[derive(Debug)]
 struct Placed {
-    responses: Vec<RxResponse>,
+    /// Of [`Queue::responses`].
+    responses: Range<usize>,
     /// The copies that must have been made.
     copies: Range<usize>,
-    /// Where the source of each is, to find who is to blame.
-    frame: Frame,
 }
 
 impl Receiver {
@@ -101,7 +101,7 @@ impl Receiver {
     }
 
     /// Where a frame belongs.
-    fn queue(&self, frame: &Frame) -> Option<&RefCell<Queue>> {
+    fn queue(&self, frame: &Frame<'_>) -> Option<&RefCell<Queue>> {
         match self.queues.as_slice() {
             [only] => Some(only),
             queues => queues.get(frame.flow() as usize % queues.len().max(1)),
@@ -109,7 +109,7 @@ impl Receiver {
     }
 
     /// Begins to deliver a frame that the guest can take.
-    pub(super) fn place(&self, frame: &Frame, copies: &mut CopyBatch) {
+    pub(super) fn place(&self, frame: &Frame<'_>, copies: &mut CopyBatch) {
         let Some(mut queue) = self.queue(frame).map(RefCell::borrow_mut) else { return };
         let slots = frame.length().div_ceil(PAGE_SIZE);
         let extra = usize::from(frame.segment_size.is_some());
@@ -118,11 +118,7 @@ impl Receiver {
             return;
         }
         match queue.has_posted(slots + extra) {
-            Ok(true) => {
-                let requests = queue.posted.drain(..slots + extra);
-                let placed = place(self.domain, frame, requests, copies);
-                queue.placed.push(placed);
-            }
+            Ok(true) => queue.place(self.domain, frame, slots + extra, copies),
             Ok(false) => queue.dropped += 1,
             Err(error) => self.fail(&mut queue, error.into()),
         }
@@ -132,36 +128,32 @@ impl Receiver {
     pub(super) fn finish(&self, copies: &CopyBatch) -> Result<(), SenderFault> {
         let mut result = Ok(());
         for queue in &self.queues {
-            let mut queue = queue.borrow_mut();
-            for placed in core::mem::take(&mut queue.placed) {
-                result = self.answer(&mut queue, placed, copies).and(result);
+            let queue = &mut *queue.borrow_mut();
+            if !queue.placed.iter().all(|placed| placed.is_done(copies)) {
+                result = self.blame(queue, copies).and(result);
             }
-            if queue.ring.publish() {
-                queue.channel.notify();
+            if let Err(error) = queue.answer() {
+                self.fail(queue, error.into());
             }
         }
         result
     }
 
-    fn answer(
-        &self,
-        queue: &mut Queue,
-        mut placed: Placed,
-        copies: &CopyBatch,
-    ) -> Result<(), SenderFault> {
+    /// Finds out why some copies were not made: their slots are given back empty.
+    #[cold]
+    fn blame(&self, queue: &mut Queue, copies: &CopyBatch) -> Result<(), SenderFault> {
         let mut result = Ok(());
-        if !placed.copies.clone().all(|number| copies.is_done(number)) {
-            for response in &mut placed.responses {
-                response.status = TxStatus::Error.raw();
-            }
-            match is_readable(&placed.frame) {
-                true => self.fail(queue, Fault::Grant),
+        let mut fault = None;
+        for placed in queue.placed.iter().filter(|placed| !placed.is_done(copies)) {
+            let responses = queue.responses.get_mut(placed.responses.clone()).unwrap_or_default();
+            responses.iter_mut().for_each(|response| response.status = TxStatus::Error.raw());
+            match placed.is_readable(copies) {
+                true => fault = Some(Fault::Grant),
                 false => result = Err(SenderFault),
             }
         }
-        let answered = placed.responses.iter().try_for_each(|answer| queue.ring.push(answer));
-        if let Err(error) = answered {
-            self.fail(queue, error.into());
+        if let Some(fault) = fault {
+            self.fail(queue, fault);
         }
         result
     }
@@ -179,6 +171,7 @@ impl Queue {
             ring: BackRing::attach(page),
             posted: VecDeque::new(),
             placed: Vec::new(),
+            responses: Vec::new(),
             fault: None,
             dropped: 0,
         }
@@ -194,55 +187,65 @@ impl Queue {
         }
         Ok(true)
     }
+
+    /// Spreads a frame over posted pages. A slot for extra information, if there is to be one, is the
+    /// second.
+    fn place(&mut self, domain: DomId, frame: &Frame<'_>, slots: usize, copies: &mut CopyBatch) {
+        let (first_response, first_copy) = (self.responses.len(), copies.len());
+        let length = frame.length();
+        let mut flags = first_flags(frame);
+        let (mut reader, mut from) = (frame.reader(), 0);
+        for (index, request) in self.posted.drain(..slots).enumerate() {
+            if index == 1
+                && let Some(size) = frame.segment_size
+            {
+                self.responses.push(ExtraInfo::segmentation(size.get()).into_rx());
+                continue;
+            }
+            let to = length.min(from + PAGE_SIZE);
+            reader.copy(to - from, (End::Granted(domain, request.reference), 0), copies);
+            flags.set(RxFlags::MORE_DATA, to < length);
+            let (id, status) = (request.id, (to - from) as i16);
+            self.responses.push(RxResponse { id, offset: 0, flags: flags.bits(), status });
+            from = to;
+            // Of the frame as a whole, which its first slot has said.
+            flags = RxFlags::empty();
+        }
+        let responses = first_response..self.responses.len();
+        self.placed.push(Placed { responses, copies: first_copy..copies.len() });
+    }
+
+    /// Answers what was placed, and tells the guest if it wants to know.
+    fn answer(&mut self) -> Result<(), RingError> {
+        self.placed.clear();
+        self.responses.drain(..).try_for_each(|response| self.ring.push(&response))?;
+        if self.ring.publish() {
+            self.channel.notify();
+        }
+        Ok(())
+    }
 }
 
-/// Spreads a frame over pages. A slot for extra information, if there is to be one, is the second.
-fn place(
-    domain: DomId,
-    frame: &Frame,
-    requests: impl ExactSizeIterator<Item = RxRequest>,
-    copies: &mut CopyBatch,
-) -> Placed {
-    let first_copy = copies.len();
-    let length = frame.length();
-    let mut responses = Vec::with_capacity(requests.len());
+/// What a frame's first slot says of all of it.
+fn first_flags(frame: &Frame<'_>) -> RxFlags {
     let mut flags = match frame.checksum {
         Checksum::Unknown => RxFlags::empty(),
         Checksum::Validated => RxFlags::DATA_VALIDATED,
         Checksum::Blank => RxFlags::DATA_VALIDATED | RxFlags::CHECKSUM_BLANK,
     };
-    let (mut reader, mut from) = (frame.reader(), 0);
-    for request in requests {
-        if from > 0
-            && responses.len() == 1
-            && let Some(size) = frame.segment_size
-        {
-            responses.push(ExtraInfo::segmentation(size.get()).into_rx());
-            continue;
-        }
-        let to = length.min(from + PAGE_SIZE);
-        reader.copy(to - from, (End::Granted(domain, request.reference), 0), copies);
-        flags.set(RxFlags::MORE_DATA, to < length);
-        flags.set(RxFlags::EXTRA_INFO, from == 0 && frame.segment_size.is_some());
-        let status = (to - from) as i16;
-        responses.push(RxResponse { id: request.id, offset: 0, flags: flags.bits(), status });
-        from = to;
-        // Of the frame as a whole, which its first slot has said.
-        flags = RxFlags::empty();
-    }
-    Placed { responses, copies: first_copy..copies.len(), frame: frame.clone() }
+    flags.set(RxFlags::EXTRA_INFO, frame.segment_size.is_some());
+    flags
 }
 
-/// Whether a frame's sender can be read; asked when a copy from there to a guest has failed.
-#[cold]
-fn is_readable(frame: &Frame) -> bool {
-    let Ok(scratch) = Buffer::new() else { return false };
-    let mut copies = CopyBatch::default();
-    let (mut reader, mut left) = (frame.reader(), frame.length());
-    while left > 0 {
-        let count = left.min(PAGE_SIZE);
-        reader.copy(count, (End::Own(scratch.page()), 0), &mut copies);
-        left -= count;
+impl Placed {
+    fn is_done(&self, copies: &CopyBatch) -> bool {
+        self.copies.clone().all(|number| copies.is_done(number))
     }
-    copies.run().is_ok() && (0..copies.len()).all(|number| copies.is_done(number))
+
+    /// Whether its sender can be read, asked when a copy from there to a guest has failed.
+    #[cold]
+    fn is_readable(&self, copies: &CopyBatch) -> bool {
+        let Ok(scratch) = Buffer::new() else { return false };
+        self.copies.clone().all(|number| copies.can_read(number, scratch.page()))
+    }
 }

@@ -1,7 +1,9 @@
 //! What a guest may put on the ring for what it sends. Each slot is copied once and checked; a guest
 //! that breaks the rules is disconnected, because what follows on its ring means nothing any more.
 
+use alloc::vec::Vec;
 use core::num::NonZeroU16;
+use core::ops::Range;
 
 use abi::PAGE_SIZE;
 use abi::net::{
@@ -11,7 +13,7 @@ use abi::net::{
 use abi::ring::{BackRing, RingError, SharedMemory};
 use thiserror::Error;
 
-use super::frame::{Checksum, ETHERNET_HEADER, Piece, Pieces};
+use super::frame::{Checksum, ETHERNET_HEADER, Piece};
 
 /// Slots with extra information for one frame: no kind may come twice, and there are five.
 const MAX_EXTRA: usize = 5;
@@ -47,56 +49,71 @@ pub(super) enum Malformed {
 /// A frame as the guest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Packet {
-    pub(super) pieces: Pieces,
+    /// Of [`Requests::pieces`].
+    pub(super) pieces: Range<usize>,
+    /// In bytes.
     pub(super) length: usize,
     pub(super) checksum: Checksum,
     pub(super) segment_size: Option<NonZeroU16>,
-    /// Of its slots, in order.
-    ids: heapless::Vec<u16, MAX_SLOTS>,
-    /// Slots with extra information, after the first.
-    extra: usize,
 }
 
-impl Packet {
-    /// Takes a frame's slots off the ring, if there is one.
-    pub(super) fn take<M: SharedMemory>(ring: &mut Ring<M>) -> Result<Option<Packet>, Malformed> {
-        let Some(first) = ring.pop()? else { return Ok(None) };
-        let flags = TxFlags::from_bits_truncate(first.flags);
-        let mut packet = Packet {
-            pieces: Pieces::new(),
-            length: usize::from(first.size),
-            checksum: checksum(flags),
-            segment_size: None,
-            ids: heapless::Vec::new(),
-            extra: 0,
-        };
-        if packet.length < ETHERNET_HEADER {
-            return Err(Malformed::TooShort(first.size));
-        }
-        if flags.contains(TxFlags::EXTRA_INFO) {
-            packet.take_extra(ring)?;
-        }
-        packet.take_slots(first, ring)?;
-        Ok(Some(packet))
+/// The frames of a burst, as the guest describes them. Kept for its memory.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    pub(super) packets: Vec<Packet>,
+    /// Where the frames are, in order.
+    pub(super) pieces: Vec<Piece>,
+    /// What their slots are answered with.
+    answers: Vec<TxResponse>,
+}
+
+impl Requests {
+    pub(super) fn clear(&mut self) {
+        self.packets.clear();
+        self.pieces.clear();
+        self.answers.clear();
     }
 
-    fn take_extra<M: SharedMemory>(&mut self, ring: &mut Ring<M>) -> Result<(), Malformed> {
-        loop {
+    /// Takes a frame's slots off the ring, if there is one. Returns its length.
+    pub(super) fn take<M: SharedMemory>(
+        &mut self,
+        ring: &mut Ring<M>,
+    ) -> Result<Option<usize>, Malformed> {
+        let Some(first) = ring.pop()? else { return Ok(None) };
+        if usize::from(first.size) < ETHERNET_HEADER {
+            return Err(Malformed::TooShort(first.size));
+        }
+        let flags = TxFlags::from_bits_truncate(first.flags);
+        self.answer(first.id, TxStatus::Okay);
+        let segment_size = match flags.contains(TxFlags::EXTRA_INFO) {
+            true => self.take_extra(ring)?,
+            false => None,
+        };
+        let pieces = self.take_slots(first, ring)?;
+        let length = first.size.into();
+        self.packets.push(Packet { pieces, length, checksum: checksum(flags), segment_size });
+        Ok(Some(length))
+    }
+
+    fn take_extra<M: SharedMemory>(
+        &mut self,
+        ring: &mut Ring<M>,
+    ) -> Result<Option<NonZeroU16>, Malformed> {
+        let mut size = None;
+        for _ in 0..MAX_EXTRA {
             let info = ExtraInfo::from_tx(&ring.pop()?.ok_or(Malformed::Unfinished)?);
-            self.extra += 1;
+            self.answer(0, TxStatus::Null);
             match ExtraKind::from_raw(info.kind) {
-                Some(ExtraKind::Segmentation) if self.segment_size.is_none() => {
-                    self.segment_size = Some(segment_size(&info)?);
+                Some(ExtraKind::Segmentation) if size.is_none() => {
+                    size = Some(segment_size(&info)?);
                 }
                 _ => return Err(Malformed::ExtraKind(info.kind)),
             }
             if info.flags & EXTRA_MORE == 0 {
-                return Ok(());
-            }
-            if self.extra >= MAX_EXTRA {
-                return Err(Malformed::TooManyExtra);
+                return Ok(size);
             }
         }
+        Err(Malformed::TooManyExtra)
     }
 
     /// The first slot's size is the whole frame's: its own part is what the others leave.
@@ -104,46 +121,40 @@ impl Packet {
         &mut self,
         first: TxRequest,
         ring: &mut Ring<M>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<Range<usize>, Malformed> {
+        let start = self.pieces.len();
         let (mut slot, mut left) = (first, first.size);
-        loop {
-            let (reference, offset) = (slot.reference, slot.offset);
-            let piece = Piece { reference, offset, length: slot.size };
-            let full = self.pieces.push(piece).is_err() || self.ids.push(slot.id).is_err();
-            if full {
+        self.pieces.push(Piece::of(&first));
+        while TxFlags::from_bits_truncate(slot.flags).contains(TxFlags::MORE_DATA) {
+            slot = ring.pop()?.ok_or(Malformed::Unfinished)?;
+            if self.pieces.len() - start == MAX_SLOTS {
                 return Err(Malformed::TooManySlots);
             }
-            if self.pieces.len() > 1 {
-                check(slot.offset, slot.size)?;
-                left = left.checked_sub(slot.size).ok_or(Malformed::TooLong(first.size))?;
-            }
-            if !TxFlags::from_bits_truncate(slot.flags).contains(TxFlags::MORE_DATA) {
-                break;
-            }
-            slot = ring.pop()?.ok_or(Malformed::Unfinished)?;
+            check(slot.offset, slot.size)?;
+            left = left.checked_sub(slot.size).ok_or(Malformed::TooLong(first.size))?;
+            self.pieces.push(Piece::of(&slot));
+            self.answer(slot.id, TxStatus::Okay);
         }
         check(first.offset, left)?;
-        if let Some(piece) = self.pieces.first_mut() {
+        if let Some(piece) = self.pieces.get_mut(start) {
             piece.length = left;
         }
-        Ok(())
+        Ok(start..self.pieces.len())
     }
 
-    /// Answers all of its slots.
-    pub(super) fn answer<M: SharedMemory>(
-        &self,
-        ring: &mut Ring<M>,
-        status: TxStatus,
-    ) -> Result<(), RingError> {
-        let mut ids = self.ids.iter();
-        let response = |id: u16, status: TxStatus| TxResponse { id, status: status.raw() };
-        if let Some(&id) = ids.next() {
-            ring.push(&response(id, status))?;
-        }
-        for _ in 0..self.extra {
-            ring.push(&response(0, TxStatus::Null))?;
-        }
-        ids.try_for_each(|&id| ring.push(&response(id, status)))
+    fn answer(&mut self, id: u16, status: TxStatus) {
+        self.answers.push(TxResponse { id, status: status.raw() });
+    }
+
+    /// Answers all slots that were taken.
+    pub(super) fn answer_all<M: SharedMemory>(&self, ring: &mut Ring<M>) -> Result<(), RingError> {
+        self.answers.iter().try_for_each(|answer| ring.push(answer))
+    }
+}
+
+impl Piece {
+    fn of(slot: &TxRequest) -> Piece {
+        Piece { reference: slot.reference, offset: slot.offset, length: slot.size }
     }
 }
 

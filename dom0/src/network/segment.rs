@@ -1,6 +1,5 @@
 //! Cuts long TCP frames into segments, as a network card would, for receivers that want them so.
 
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use abi::PAGE_SIZE;
@@ -37,7 +36,10 @@ struct Headers {
 }
 
 /// Cuts `frame` into whole frames of `payload` bytes each, with checksums.
-pub(super) fn split(frame: &Frame, payload: usize) -> Result<Vec<Frame>, SegmentError> {
+pub(super) fn split(
+    frame: &Frame<'_>,
+    payload: usize,
+) -> Result<Vec<Frame<'static>>, SegmentError> {
     let headers = Headers::of(frame)?;
     let start = headers.bytes.len();
     if payload < PAYLOAD_MIN || start + payload > WHOLE {
@@ -48,7 +50,7 @@ pub(super) fn split(frame: &Frame, payload: usize) -> Result<Vec<Frame>, Segment
     let mut reader = frame.reader();
     reader.skip(start);
     for from in (start..frame.length()).step_by(payload) {
-        let buffer = Rc::new(Buffer::new().map_err(|_| SegmentError::Memory)?);
+        let buffer = Buffer::new().map_err(|_| SegmentError::Memory)?;
         let length = start + payload.min(frame.length() - from);
         reader.copy(length - start, (End::Own(buffer.page()), start), &mut copies);
         heads.push(Head { buffer, offset: 0, length });
@@ -66,7 +68,7 @@ pub(super) fn split(frame: &Frame, payload: usize) -> Result<Vec<Frame>, Segment
 }
 
 impl Headers {
-    fn of(frame: &Frame) -> Result<Headers, SegmentError> {
+    fn of(frame: &Frame<'_>) -> Result<Headers, SegmentError> {
         let mut bytes = [0; PAGE_SIZE];
         let head = frame.read_head(&mut bytes);
         Headers::read(head, frame.length()).ok_or(SegmentError::NotTcp)

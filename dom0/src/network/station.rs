@@ -4,7 +4,7 @@
 //! An answer is its question turned round, so nothing is kept of either, and no connection to dom0
 //! exists that a guest could use up.
 
-use alloc::rc::Rc;
+use alloc::boxed::Box;
 
 use abi::net::MacAddress;
 use smoltcp::wire::{
@@ -23,18 +23,29 @@ const HOPS: u8 = 64;
 /// What an echo request's type and code weigh in its checksum; those of a reply are zero.
 const ECHO_REQUEST: u16 = 0x0800;
 
-/// The answer to a frame, if it is a question to dom0.
-pub(super) fn answer(frame: &Frame) -> Option<Frame> {
-    if !frame.tail.is_empty() || frame.head.length > WHOLE {
-        return None;
+/// dom0 as a station of the network.
+pub(super) struct Station {
+    /// Where a question becomes its answer.
+    bytes: Box<[u8; WHOLE]>,
+}
+
+impl Station {
+    pub(super) fn new() -> Station {
+        Station { bytes: Box::new([0; WHOLE]) }
     }
-    let mut bytes = [0; WHOLE];
-    let bytes = bytes.get_mut(..frame.head.length)?;
-    frame.head.buffer.page().read_bytes(frame.head.offset, bytes);
-    turn_round(bytes)?;
-    let buffer = Rc::new(Buffer::new().ok()?);
-    buffer.page().write_bytes(0, bytes);
-    Frame::whole(Head { buffer, offset: 0, length: bytes.len() }, Checksum::Unknown)
+
+    /// The answer to a frame, if it is a question to dom0.
+    pub(super) fn answer(&mut self, frame: &Frame<'_>) -> Option<Frame<'static>> {
+        if !frame.tail.is_empty() {
+            return None;
+        }
+        let bytes = self.bytes.get_mut(..frame.head.length)?;
+        frame.head.buffer.page().read_bytes(frame.head.offset, bytes);
+        turn_round(bytes)?;
+        let buffer = Buffer::new().ok()?;
+        buffer.page().write_bytes(0, bytes);
+        Frame::whole(Head { buffer, offset: 0, length: bytes.len() }, Checksum::Unknown)
+    }
 }
 
 /// Makes a question its answer. What is not one may be left half changed.

@@ -20,7 +20,7 @@ use super::checksum;
 use super::frame::{Checksum, Frame};
 use super::receiver::{Abilities, Receiver};
 use super::segment::{self, SegmentError};
-use super::station;
+use super::station::{self, Station};
 
 vcpu_local! {
     static SWITCH: RefCell<Option<Switch>> = RefCell::new(None);
@@ -38,7 +38,7 @@ pub(super) enum Misdeed {
 /// The way out of the machine.
 pub(super) trait Uplink {
     /// Accepts a frame that lies in one buffer. Others are too long for the wire, and lost.
-    fn send(&self, frame: &Frame);
+    fn send(&self, frame: &Frame<'_>);
     /// No more frames come for now.
     fn flush(&self);
     /// Whether frames wait because the wire is slower than those who send. They should wait too.
@@ -58,7 +58,9 @@ enum Port {
 struct Switch {
     bridge: Bridge,
     ports: BTreeMap<PortId, Port>,
+    /// The last number that was given to a port.
     last: u32,
+    burst: Burst,
 }
 
 fn with<R>(access: impl FnOnce(&mut Switch) -> R) -> R {
@@ -105,25 +107,26 @@ pub(super) async fn uplink_has_room() {
 }
 
 /// Delivers frames that came through a port. Says whether the sender should wait for the way out of
-/// the machine: some of its frames do. `copies` is there for its memory only.
+/// the machine: some of its frames do.
 ///
 /// # Errors
 /// What the sender did wrong. All that can be delivered is.
-pub(super) fn forward(
+pub(super) fn forward<'p>(
     from: PortId,
-    frames: &[Frame],
-    copies: &mut CopyBatch,
+    frames: impl Iterator<Item = Frame<'p>>,
 ) -> Result<bool, Misdeed> {
-    copies.clear();
-    let mut burst = Burst { copies, touched: Vec::new(), answers: Vec::new(), misdeed: None };
-    let now = time::now();
-    for frame in frames {
-        burst.route(from, frame, now);
-    }
-    for answer in core::mem::take(&mut burst.answers) {
-        burst.route(PortId::DOM0, &answer, now);
-    }
-    burst.finish()
+    with(|switch| {
+        let now = time::now();
+        for frame in frames {
+            switch.route(from, &frame, now);
+        }
+        let mut answers = core::mem::take(&mut switch.burst.answers);
+        for answer in answers.drain(..) {
+            switch.route(PortId::DOM0, &answer, now);
+        }
+        switch.burst.answers = answers;
+        switch.burst.finish()
+    })
 }
 
 impl Switch {
@@ -131,44 +134,54 @@ impl Switch {
     fn new() -> Switch {
         let mut bridge = Bridge::default();
         bridge.assign(station::HARDWARE, PortId::DOM0);
-        Switch { bridge, ports: [(PortId::DOM0, Port::Dom0)].into(), last: PortId::DOM0.0 }
+        let ports = [(PortId::DOM0, Port::Dom0)].into();
+        Switch { bridge, ports, last: PortId::DOM0.0, burst: Burst::new() }
+    }
+
+    /// Begins to deliver a frame to all who shall get it.
+    fn route(&mut self, from: PortId, frame: &Frame<'_>, now: Duration) {
+        let (receiver, sender) = frame.addresses();
+        self.bridge.learn(sender, from, now);
+        match self.bridge.route(receiver, from, now) {
+            Route::To(id) => {
+                if let Some(port) = self.ports.get(&id) {
+                    self.burst.deliver(id, port, frame);
+                }
+            }
+            Route::Flood => {
+                for (&id, port) in self.ports.iter().filter(|(id, _)| **id != from) {
+                    self.burst.deliver(id, port, frame);
+                }
+            }
+            Route::Nowhere => {}
+        }
     }
 }
 
-/// Frames on their way to their receivers.
-struct Burst<'c> {
-    copies: &'c mut CopyBatch,
+/// Frames on their way to their receivers. Empty between bursts, and kept for its memory.
+struct Burst {
+    copies: CopyBatch,
     /// Who got something.
     touched: Vec<(PortId, Port)>,
     /// What dom0 itself has to say to some of them.
-    answers: Vec<Frame>,
+    answers: Vec<Frame<'static>>,
     misdeed: Option<Misdeed>,
+    station: Station,
 }
 
-impl Burst<'_> {
-    /// Begins to deliver a frame to all who shall get it.
-    fn route(&mut self, from: PortId, frame: &Frame, now: Duration) {
-        let (receiver, sender) = frame.addresses();
-        with(|switch| {
-            switch.bridge.learn(sender, from, now);
-            match switch.bridge.route(receiver, from, now) {
-                Route::To(id) => {
-                    if let Some(port) = switch.ports.get(&id) {
-                        self.deliver(id, port, frame);
-                    }
-                }
-                Route::Flood => {
-                    for (&id, port) in switch.ports.iter().filter(|(id, _)| **id != from) {
-                        self.deliver(id, port, frame);
-                    }
-                }
-                Route::Nowhere => {}
-            }
-        });
+impl Burst {
+    fn new() -> Burst {
+        Burst {
+            copies: CopyBatch::default(),
+            touched: Vec::new(),
+            answers: Vec::new(),
+            misdeed: None,
+            station: Station::new(),
+        }
     }
 
     /// Begins to deliver a frame, in a form that the port can take.
-    fn deliver(&mut self, id: PortId, port: &Port, frame: &Frame) {
+    fn deliver(&mut self, id: PortId, port: &Port, frame: &Frame<'_>) {
         let abilities = match port {
             Port::Guest(receiver) => receiver.abilities,
             Port::Dom0 => {
@@ -192,12 +205,12 @@ impl Burst<'_> {
         }
     }
 
-    fn hand_over(&mut self, id: PortId, port: &Port, frames: &[Frame]) {
+    fn hand_over(&mut self, id: PortId, port: &Port, frames: &[Frame<'_>]) {
         for frame in frames {
             match port {
                 Port::Uplink(uplink) => uplink.send(frame),
-                Port::Dom0 => self.answers.extend(station::answer(frame)),
-                Port::Guest(receiver) => receiver.place(frame, self.copies),
+                Port::Dom0 => self.answers.extend(self.station.answer(frame)),
+                Port::Guest(receiver) => receiver.place(frame, &mut self.copies),
             }
         }
         if !self.touched.iter().any(|(touched, _)| *touched == id) {
@@ -205,12 +218,13 @@ impl Burst<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<bool, Misdeed> {
-        let mut busy = false;
+    /// Has the copies made and tells those who got something.
+    fn finish(&mut self) -> Result<bool, Misdeed> {
         if let Err(errno) = self.copies.run() {
             log::error!("frames cannot be copied: {errno}");
         }
-        for (_, port) in &self.touched {
+        let mut busy = false;
+        for (_, port) in self.touched.drain(..) {
             match port {
                 Port::Uplink(uplink) => {
                     uplink.flush();
@@ -218,12 +232,13 @@ impl Burst<'_> {
                 }
                 Port::Dom0 => {}
                 Port::Guest(receiver) => {
-                    if receiver.finish(self.copies).is_err() {
+                    if receiver.finish(&self.copies).is_err() {
                         self.misdeed = Some(Misdeed::Grant);
                     }
                 }
             }
         }
-        self.misdeed.map_or(Ok(busy), Err)
+        self.copies.clear();
+        self.misdeed.take().map_or(Ok(busy), Err)
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
 
-use abi::net::{MacAddress, TxStatus, key};
+use abi::net::{MacAddress, key};
 use abi::ring::BackRing;
 use abi::{DomId, GrantRef, Port};
 use embassy_futures::select::{Either3, select3};
@@ -21,9 +21,9 @@ use pv_guest_kernel::{executor, time};
 use thiserror::Error as ErrorMessage;
 
 use super::bridge::PortId;
-use super::frame::{Buffer, Frame, HEAD, Head, Piece, Pieces, WHOLE};
+use super::frame::{Buffer, Frame, HEAD, Head, Piece, WHOLE};
 use super::receiver::{Abilities, Receiver};
-use super::request::{Malformed, Packet, Ring};
+use super::request::{Malformed, Requests, Ring};
 use super::switch::{self, Misdeed, Plug};
 use crate::credit::{Credit, Rate};
 
@@ -63,7 +63,8 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
         channel: queue.tx_channel,
         port: plug.0,
         credit: credit.clone(),
-        packets: Vec::new(),
+        requests: Requests::default(),
+        heads: Vec::new(),
         copies: CopyBatch::default(),
     };
     let senders = queues.into_iter().map(|queue| sender(queue).run().boxed_local());
@@ -164,8 +165,10 @@ struct Sender {
     port: PortId,
     /// The interface's, whichever queue uses it.
     credit: Rc<RefCell<Credit>>,
-    /// The frames of a burst, and the copies that they need. Kept for their memory.
-    packets: Vec<Packet>,
+    /// The frames of a burst, their beginnings, and the copies that these need. Kept for their
+    /// memory.
+    requests: Requests,
+    heads: Vec<Head>,
     copies: CopyBatch,
 }
 
@@ -194,32 +197,13 @@ impl Sender {
 
     /// Forwards what is on the ring, but not more than a burst, nor than the credit reaches.
     fn forward_burst(&mut self) -> Result<Next, Offence> {
-        self.packets.clear();
-        let mut bytes = 0;
-        let mut next = loop {
-            if let Some(then) = self.credit.borrow_mut().wait_until(time::now()) {
-                break Next::Credit(then);
-            }
-            if self.packets.len() == BURST || bytes >= BURST_BYTES {
-                break Next::Turn;
-            }
-            match Packet::take(&mut self.ring)? {
-                Some(packet) => {
-                    self.credit.borrow_mut().spend(packet.length);
-                    bytes += packet.length;
-                    self.packets.push(packet);
-                }
-                None => break Next::Event,
-            }
-        };
-        if !self.packets.is_empty() {
-            let frames = self.read()?;
-            if switch::forward(self.port, &frames, &mut self.copies)? {
+        let mut next = self.take_burst()?;
+        if !self.requests.packets.is_empty() {
+            self.read()?;
+            if self.forward()? {
                 next = Next::Uplink;
             }
-            for packet in &self.packets {
-                packet.answer(&mut self.ring, TxStatus::Okay).map_err(Malformed::from)?;
-            }
+            self.requests.answer_all(&mut self.ring).map_err(Malformed::from)?;
             if self.ring.publish() {
                 self.channel.notify();
             }
@@ -230,46 +214,96 @@ impl Sender {
         }
     }
 
-    /// Copies the beginnings of frames.
-    fn read(&mut self) -> Result<Vec<Frame>, Misdeed> {
-        self.copies.clear();
-        let mut frames = Vec::with_capacity(self.packets.len());
-        for packet in &self.packets {
-            match Buffer::new() {
-                Ok(buffer) => frames.push(begin(self.domain, packet, buffer, &mut self.copies)),
-                Err(error) => log::warn!("{}: a frame is lost: {error}", self.domain),
+    /// Takes frames off the ring. Says what to wait for before there are more.
+    fn take_burst(&mut self) -> Result<Next, Malformed> {
+        self.requests.clear();
+        let mut bytes = 0;
+        let now = time::now();
+        let mut credit = self.credit.borrow_mut();
+        loop {
+            if let Some(then) = credit.wait_until(now) {
+                return Ok(Next::Credit(then));
             }
+            if self.requests.packets.len() == BURST || bytes >= BURST_BYTES {
+                return Ok(Next::Turn);
+            }
+            let Some(length) = self.requests.take(&mut self.ring)? else { return Ok(Next::Event) };
+            credit.spend(length);
+            bytes += length;
+        }
+    }
+
+    /// Copies the beginnings of the frames that were taken. What is left of their pieces is the rest.
+    fn read(&mut self) -> Result<(), Misdeed> {
+        self.copies.clear();
+        self.heads.clear();
+        let Requests { packets, pieces, .. } = &mut self.requests;
+        for packet in packets {
+            let buffer = match Buffer::new() {
+                Ok(buffer) => buffer,
+                Err(error) => {
+                    log::warn!("{}: frames are lost: {error}", self.domain);
+                    break;
+                }
+            };
+            let pieces = pieces.get_mut(packet.pieces.clone()).unwrap_or_default();
+            let (length, passed) =
+                read_head(self.domain, packet.length, pieces, &buffer, &mut self.copies);
+            packet.pieces.start += passed;
+            self.heads.push(Head { buffer, offset: 0, length });
         }
         let run = self.copies.run();
         let copies = &self.copies;
         if run.is_err() || !(0..copies.len()).all(|number| copies.is_done(number)) {
             return Err(Misdeed::Grant);
         }
-        Ok(frames)
+        Ok(())
+    }
+
+    /// Delivers the frames whose beginnings were copied. Says whether the way out of the machine is
+    /// to be waited for.
+    fn forward(&mut self) -> Result<bool, Misdeed> {
+        let Requests { packets, pieces, .. } = &self.requests;
+        let sender = self.domain;
+        let frames = packets.iter().zip(self.heads.drain(..)).map(|(packet, head)| Frame {
+            head,
+            tail: pieces.get(packet.pieces.clone()).unwrap_or_default(),
+            sender,
+            checksum: packet.checksum,
+            segment_size: packet.segment_size,
+        });
+        switch::forward(self.port, frames)
     }
 }
 
-/// Has the beginning of a frame copied. The rest stays where it is.
-fn begin(sender: DomId, packet: &Packet, buffer: Buffer, copies: &mut CopyBatch) -> Frame {
-    let (mut length, mut tail) = (0, Pieces::new());
-    let head = if packet.length <= WHOLE { WHOLE } else { HEAD };
-    for &Piece { reference, offset, length: whole } in &packet.pieces {
+/// Has the beginning of a frame copied, and leaves the rest in its pieces. Returns how many bytes
+/// that are, and how many pieces nothing is left of.
+fn read_head(
+    sender: DomId,
+    length: usize,
+    pieces: &mut [Piece],
+    buffer: &Buffer,
+    copies: &mut CopyBatch,
+) -> (usize, usize) {
+    let most = if length <= WHOLE { WHOLE } else { HEAD };
+    let (mut copied, mut passed) = (0, 0);
+    for piece in pieces {
         // No more than the piece has, which is 16 bits.
-        let here = usize::from(whole).min(head - length) as u16;
+        let here = usize::from(piece.length).min(most - copied) as u16;
         if here > 0 {
-            let source = (End::Granted(sender, reference), offset.into());
-            copies.push(source, (End::Own(buffer.page()), length), here.into());
-            length += usize::from(here);
+            let source = (End::Granted(sender, piece.reference), piece.offset.into());
+            copies.push(source, (End::Own(buffer.page()), copied), here.into());
         }
-        if here < whole {
-            let rest = Piece { reference, offset: offset + here, length: whole - here };
-            // There is room for as many pieces as the packet has.
-            let _ = tail.push(rest);
+        copied += usize::from(here);
+        // It ends in its page.
+        piece.offset += here;
+        piece.length -= here;
+        if piece.length > 0 {
+            break;
         }
+        passed += 1;
     }
-    let head = Head { buffer: Rc::new(buffer), offset: 0, length };
-    let (checksum, segment_size) = (packet.checksum, packet.segment_size);
-    Frame { head, tail, sender, checksum, segment_size }
+    (copied, passed)
 }
 
 fn refused(reason: &dyn core::fmt::Display) -> Error {

@@ -88,6 +88,19 @@ impl CopyBatch {
         self.elements.get(number).is_some_and(|copy| copy.status == Status::Okay.raw())
     }
 
+    /// Whether what a copy was to take can be read, which is tried by another copy, to `scratch`. To
+    /// find out who is to blame for one that was not made.
+    pub fn can_read(&self, number: usize, scratch: &SharedPage) -> bool {
+        let Some(copy) = self.elements.get(number) else { return false };
+        if copy.flags & CopyFlags::SOURCE_GREF.bits() == 0 {
+            return true;
+        }
+        let source = End::Granted(copy.source.domid, GrantRef(copy.source.frame as u32));
+        let mut again = CopyBatch::default();
+        again.push((source, copy.source.offset.into()), (End::Own(scratch), 0), copy.len.into());
+        again.run().is_ok() && again.is_done(0)
+    }
+
     /// Forgets all copies.
     pub fn clear(&mut self) {
         self.elements.clear();
@@ -134,5 +147,8 @@ mod tests {
         let writing = batch.push((End::Own(&ours), 0), (granted, 0), 1);
         batch.run().unwrap();
         assert!(batch.is_done(reading) && !batch.is_done(writing));
+        let unknown = batch.push((End::Granted(DomId(1), GrantRef(9999)), 0), (granted, 0), 1);
+        let readable = [reading, writing, unknown, 3].map(|copy| batch.can_read(copy, &ours));
+        assert_eq!(readable, [true, true, false, false]);
     }
 }

@@ -27,21 +27,24 @@ fn rings(slots: &[TxRequest]) -> (FrontRing<SharedPage, TxRequest, TxResponse>, 
     (front, BackRing::attach(page))
 }
 
-fn take(slots: &[TxRequest]) -> Result<Option<Packet>, Malformed> {
-    Packet::take(&mut rings(slots).1)
+/// What the first frame is taken for.
+fn take(slots: &[TxRequest]) -> Result<Option<(Packet, Vec<Piece>)>, Malformed> {
+    let mut requests = Requests::default();
+    requests.take(&mut rings(slots).1)?;
+    Ok(requests.packets.pop().map(|packet| (packet, requests.pieces)))
 }
 
-fn lengths(packet: &Packet) -> Vec<usize> {
-    packet.pieces.iter().map(|piece| piece.length.into()).collect()
+fn lengths(pieces: &[Piece]) -> Vec<usize> {
+    pieces.iter().map(|piece| piece.length.into()).collect()
 }
 
 #[test]
 fn a_frame_of_one_slot() {
     let flags = TxFlags::CHECKSUM_BLANK | TxFlags::DATA_VALIDATED;
-    let packet = take(&[slot(100, 60, flags.bits())]).unwrap().unwrap();
+    let (packet, pieces) = take(&[slot(100, 60, flags.bits())]).unwrap().unwrap();
     assert_eq!((packet.length, packet.checksum), (60, Checksum::Blank));
     let piece = Piece { reference: GrantRef(108), offset: 100, length: 60 };
-    assert_eq!(packet.pieces.as_slice(), [piece]);
+    assert_eq!((packet.pieces, pieces), (0..1, vec![piece]));
     assert_eq!(take(&[]), Ok(None));
 }
 
@@ -53,8 +56,8 @@ fn the_first_slot_has_what_the_others_leave() {
         slot(0, 4096, MORE),
         slot(10, 1000, 0),
     ];
-    let packet = take(&slots).unwrap().unwrap();
-    assert_eq!(lengths(&packet), [3904, 4096, 1000]);
+    let (packet, pieces) = take(&slots).unwrap().unwrap();
+    assert_eq!(lengths(&pieces), [3904, 4096, 1000]);
     assert_eq!(packet.segment_size.map(NonZeroU16::get), Some(1448));
 }
 
@@ -62,8 +65,9 @@ fn the_first_slot_has_what_the_others_leave() {
 fn every_slot_is_answered_in_its_place() {
     let slots = [slot(0, 5000, MORE | EXTRA), segmentation(1448, 0), slot(0, 4000, 0)];
     let (mut front, mut back) = rings(&slots);
-    let packet = Packet::take(&mut back).unwrap().unwrap();
-    packet.answer(&mut back, TxStatus::Okay).unwrap();
+    let mut requests = Requests::default();
+    assert_eq!(requests.take(&mut back), Ok(Some(5000)));
+    requests.answer_all(&mut back).unwrap();
     let _ = back.publish();
     let answers: Vec<_> = core::iter::from_fn(|| front.pop().unwrap()).collect();
     let answers: Vec<_> = answers.iter().map(|answer| (answer.id, answer.status)).collect();
@@ -117,15 +121,19 @@ proptest! {
     #[test]
     fn what_passes_stays_in_its_pages(slots in prop::collection::vec(any_slot(), 0..60)) {
         let (_, mut ring) = rings(&slots);
-        while let Ok(Some(packet)) = Packet::take(&mut ring) {
-            prop_assert!(packet.length >= ETHERNET_HEADER);
-            prop_assert!(packet.pieces.len() <= MAX_SLOTS);
-            prop_assert_eq!(lengths(&packet).iter().sum::<usize>(), packet.length);
-            for piece in &packet.pieces {
+        let mut requests = Requests::default();
+        while let Ok(Some(length)) = requests.take(&mut ring) {
+            let packet = requests.packets.last().unwrap();
+            prop_assert!(packet.length == length && length >= ETHERNET_HEADER);
+            let pieces = &requests.pieces[packet.pieces.clone()];
+            prop_assert!((1..=MAX_SLOTS).contains(&pieces.len()));
+            prop_assert_eq!(lengths(pieces).iter().sum::<usize>(), length);
+            for piece in pieces {
                 prop_assert!(piece.length > 0 && usize::from(piece.offset + piece.length) <= PAGE_SIZE);
             }
-            packet.answer(&mut ring, TxStatus::Okay).unwrap();
+            requests.answer_all(&mut ring).unwrap();
             prop_assert_eq!(ring.unanswered(), 0);
+            requests.clear();
         }
     }
 }

@@ -7,7 +7,7 @@ use pv_guest_kernel::grant::{Access, Grant};
 use pv_guest_kernel::shared::SharedPage;
 use smoltcp::wire::{IpAddress, Ipv4Address};
 
-use super::super::frame::{Piece, Pieces};
+use super::super::frame::Piece;
 use super::*;
 
 const HEADERS: usize = 14 + 20 + 20;
@@ -17,7 +17,26 @@ const ACK: u16 = 0x10;
 const CWR: u16 = 0x80;
 
 /// A frame of so many bytes of payload, whose end lies in granted pages.
-fn frame(payload: usize, payload_of_head: usize) -> (Frame, Vec<u8>, Vec<Grant>) {
+struct Whole {
+    head: Head,
+    tail: Vec<Piece>,
+    bytes: Vec<u8>,
+    _grants: Vec<Grant>,
+}
+
+impl Whole {
+    fn frame(&self) -> Frame<'_> {
+        Frame {
+            head: self.head.clone(),
+            tail: &self.tail,
+            sender: DomId(1),
+            checksum: Checksum::Blank,
+            segment_size: NonZeroU16::new(1448),
+        }
+    }
+}
+
+fn whole(payload: usize, payload_of_head: usize) -> Whole {
     let mut bytes = vec![0; HEADERS + payload];
     for (index, byte) in bytes[HEADERS..].iter_mut().enumerate() {
         *byte = (index % 251) as u8;
@@ -37,25 +56,18 @@ fn frame(payload: usize, payload_of_head: usize) -> (Frame, Vec<u8>, Vec<Grant>)
     bytes[38..42].copy_from_slice(&0xffff_ff00_u32.to_be_bytes());
 
     let split = HEADERS + payload_of_head.min(payload).min(WHOLE - HEADERS);
-    let buffer = Rc::new(Buffer::new().unwrap());
+    let buffer = Buffer::new().unwrap();
     buffer.page().write_bytes(5, &bytes[..split]);
-    let mut tail = Pieces::new();
+    let mut tail = Vec::new();
     let mut grants = Vec::new();
     for part in bytes[split..].chunks(PAGE_SIZE - 96) {
         let page = SharedPage::allocate().unwrap();
         page.write_bytes(96, part);
         grants.push(Grant::new(&page, DomId::DOM0, Access::ReadOnly).unwrap());
         let reference = grants.last().unwrap().reference();
-        tail.push(Piece { reference, offset: 96, length: part.len() as u16 }).unwrap();
+        tail.push(Piece { reference, offset: 96, length: part.len() as u16 });
     }
-    let frame = Frame {
-        head: Head { buffer, offset: 5, length: split },
-        tail,
-        sender: DomId(1),
-        checksum: Checksum::Blank,
-        segment_size: NonZeroU16::new(1448),
-    };
-    (frame, bytes, grants)
+    Whole { head: Head { buffer, offset: 5, length: split }, tail, bytes, _grants: grants }
 }
 
 proptest! {
@@ -65,8 +77,8 @@ proptest! {
         in_head in 0..2000_usize,
         size in PAYLOAD_MIN..=WHOLE - HEADERS,
     ) {
-        let (frame, whole, _grants) = frame(payload, in_head);
-        let segments = split(&frame, size).unwrap();
+        let whole = whole(payload, in_head);
+        let segments = split(&whole.frame(), size).unwrap();
         prop_assert_eq!(segments.len(), payload.div_ceil(size));
         let mut data = Vec::new();
         for (number, segment) in segments.iter().enumerate() {
@@ -87,7 +99,7 @@ proptest! {
             prop_assert_eq!(segment.checksum, Checksum::Validated);
             data.extend_from_slice(tcp.payload());
         }
-        prop_assert_eq!(&data, &whole[HEADERS..]);
+        prop_assert_eq!(&data, &whole.bytes[HEADERS..]);
     }
 
     #[test]
@@ -96,11 +108,11 @@ proptest! {
         size in 0..3000_usize,
         payload in 1..5000_usize,
     ) {
-        let (frame, _, _grants) = frame(payload, 0);
+        let whole = whole(payload, 0);
         for (place, byte) in changes {
-            frame.head.buffer.page().write_bytes(5 + place, &[byte]);
+            whole.head.buffer.page().write_bytes(5 + place, &[byte]);
         }
-        for segment in split(&frame, size).unwrap_or_default() {
+        for segment in split(&whole.frame(), size).unwrap_or_default() {
             prop_assert!(segment.length() <= WHOLE);
         }
     }
@@ -108,12 +120,12 @@ proptest! {
 
 #[test]
 fn what_cannot_be_cut_is_refused() {
-    let (mut frame, _, _grants) = frame(10_000, 100);
+    let mut whole = whole(10_000, 100);
     for size in [0, PAYLOAD_MIN - 1, WHOLE - HEADERS + 1, usize::from(u16::MAX)] {
-        assert_eq!(split(&frame, size).err(), Some(SegmentError::Size(size)));
+        assert_eq!(split(&whole.frame(), size).err(), Some(SegmentError::Size(size)));
     }
-    frame.tail[1].reference = GrantRef(4000);
-    assert_eq!(split(&frame, 1000).err(), Some(SegmentError::Grant));
-    frame.head.buffer.page().write_bytes(5 + 23, &[17]);
-    assert_eq!(split(&frame, 1000).err(), Some(SegmentError::NotTcp));
+    whole.tail[1].reference = GrantRef(4000);
+    assert_eq!(split(&whole.frame(), 1000).err(), Some(SegmentError::Grant));
+    whole.head.buffer.page().write_bytes(5 + 23, &[17]);
+    assert_eq!(split(&whole.frame(), 1000).err(), Some(SegmentError::NotTcp));
 }

@@ -55,7 +55,8 @@ impl Guest {
                 channel,
                 port,
                 credit,
-                packets: Vec::new(),
+                requests: Requests::default(),
+                heads: Vec::new(),
                 copies: CopyBatch::default(),
             },
             receiver,
@@ -333,11 +334,9 @@ fn a_frame_that_is_rewritten_on_its_way_arrives_as_it_was_looked_at() {
     two.post(1);
     let sent = frame(two.address, one.address, 1000);
     one.send(&sent, None);
-    let packet = Packet::take(&mut one.sender.ring).unwrap().unwrap();
-    one.sender.packets.push(packet);
-    let frames = one.sender.read().unwrap();
+    assert_eq!(one.sender.take_burst(), Ok(Next::Event));
+    one.sender.read().unwrap();
     one.sent[0].page().write_bytes(0, &[0xff; 1000]);
-    let forwarded = switch::forward(one.sender.port, &frames, &mut CopyBatch::default());
-    assert_eq!(forwarded, Ok(false));
+    assert_eq!(one.sender.forward(), Ok(false));
     assert_eq!(two.receive().unwrap().0, sent);
 }
