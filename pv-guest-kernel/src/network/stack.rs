@@ -99,26 +99,30 @@ impl Stack {
         self.changed.until(|| self.state.borrow().as_ref().and_then(&mut check)).await
     }
 
-    /// The driver: from connection to disconnection.
-    pub(super) async fn drive(&self, device: &Device) -> Result<(), Error> {
+    /// The driver: from connection to disconnection. What the stack has to do is a task of its own,
+    /// so that nothing else is looked at for each frame.
+    pub(super) async fn drive(self: &Rc<Stack>, device: &Device) -> Result<(), Error> {
         let address: MacAddress = device.read(abi::net::key::MAC).await?;
         let rings = Rings::connect(device).await?;
         self.plug_in(address, rings);
-        let mut ended = pin!(device.ended());
-        let result = loop {
-            let delay = match self.poll() {
-                Ok(delay) => delay,
-                Err(error) => break Err(error),
-            };
-            if let Either::Right((error, _)) = select(pin!(self.wait(delay)), ended.as_mut()).await
-            {
-                break Err(error);
-            }
+        let work = executor::spawn(self.clone().work());
+        let error = match select(work, pin!(device.ended())).await {
+            Either::Left((error, _)) | Either::Right((error, _)) => error,
         };
         if let Some(state) = self.state.borrow_mut().as_mut() {
             state.device.rings = None;
         }
-        result
+        Err(error)
+    }
+
+    /// Lets the stack work whenever there is something to do, until the backend breaks the protocol.
+    async fn work(self: Rc<Stack>) -> Error {
+        loop {
+            match self.poll() {
+                Ok(delay) => self.wait(delay).await,
+                Err(error) => return error,
+            }
+        }
     }
 
     fn plug_in(&self, address: MacAddress, rings: Rings) {
