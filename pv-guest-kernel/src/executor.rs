@@ -91,7 +91,9 @@ where
     let waker = core::task::Waker::noop();
     loop {
         run_ready_tasks();
-        if let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(waker)) {
+        if main.is_finished()
+            && let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(waker))
+        {
             return output;
         }
         collect_wakeups();

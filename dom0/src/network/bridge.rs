@@ -62,13 +62,23 @@ impl Station {
 /// The table of stations.
 #[derive(Debug, Default)]
 pub(super) struct Bridge {
-    stations: BTreeMap<MacAddress, Station>,
+    stations: BTreeMap<Key, Station>,
+}
+
+/// A hardware address as a number, which is compared at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u64);
+
+impl From<MacAddress> for Key {
+    fn from(MacAddress([a, b, c, d, e, f]): MacAddress) -> Key {
+        Key(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
 }
 
 impl Bridge {
     /// Ties an address to a port, for as long as that is there.
     pub(super) fn assign(&mut self, address: MacAddress, port: PortId) {
-        self.stations.insert(address, Station { port, heard: None });
+        self.stations.insert(address.into(), Station { port, heard: None });
     }
 
     /// Forgets all that is behind a port.
@@ -81,7 +91,7 @@ impl Bridge {
         if address.is_multicast() {
             return;
         }
-        match self.stations.get_mut(&address) {
+        match self.stations.get_mut(&address.into()) {
             Some(station) if station.port == port => {
                 station.heard = station.heard.map(|_| now);
                 return;
@@ -90,7 +100,7 @@ impl Bridge {
             _ => {}
         }
         self.make_room(port);
-        self.stations.insert(address, Station { port, heard: Some(now) });
+        self.stations.insert(address.into(), Station { port, heard: Some(now) });
     }
 
     /// Where a frame to `address` that came through `from` is to go.
@@ -98,7 +108,7 @@ impl Bridge {
         if address.is_multicast() {
             return Route::Flood;
         }
-        match self.stations.get(&address).filter(|station| station.is_current(now)) {
+        match self.stations.get(&address.into()).filter(|station| station.is_current(now)) {
             Some(station) if station.port == from => Route::Nowhere,
             Some(station) => Route::To(station.port),
             None => Route::Flood,

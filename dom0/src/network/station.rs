@@ -12,7 +12,7 @@ use smoltcp::wire::{
     Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Address, Ipv4Packet,
 };
 
-use super::frame::{Buffer, Checksum, Frame, Head, WHOLE};
+use super::frame::{Buffer, Frame, Head, WHOLE};
 
 /// The hardware address. Linux' bridges see this one of Xen's backends.
 pub(crate) const HARDWARE: MacAddress = MacAddress([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff]);
@@ -34,7 +34,8 @@ impl Station {
         Station { bytes: Box::new([0; WHOLE]) }
     }
 
-    /// The answer to a frame, if it is a question to dom0.
+    /// The answer to a frame, if it is a question to dom0. Whoever vouched for the question's data does
+    /// so for the answer's, which are the same.
     pub(super) fn answer(&mut self, frame: &Frame<'_>) -> Option<Frame<'static>> {
         if !frame.tail.is_empty() {
             return None;
@@ -44,7 +45,7 @@ impl Station {
         turn_round(bytes)?;
         let buffer = Buffer::new().ok()?;
         buffer.page().write_bytes(0, bytes);
-        Frame::whole(Head { buffer, offset: 0, length: bytes.len() }, Checksum::Unknown)
+        Frame::whole(Head { buffer, offset: 0, length: bytes.len() }, frame.checksum)
     }
 }
 

@@ -38,7 +38,8 @@ pub(super) fn set(deadline: Option<Duration>) {
 fn duration(ticks: u64) -> Duration {
     let frequency = CNTFRQ_EL0.get().max(1);
     let rest = ticks % frequency * NANOSECONDS / frequency;
-    Duration::from_secs(ticks / frequency) + Duration::from_nanos(rest)
+    // Less than a second's nanoseconds.
+    Duration::new(ticks / frequency, rest as u32)
 }
 
 /// Rounds up, so that a sleeper never finds that it woke too early.

@@ -1,13 +1,14 @@
-//! Checksums of TCP and UDP that are left to others, or are to be looked at. Between two guests of
-//! one machine nobody needs them.
+//! Checksums of TCP, UDP and ICMP. Those of TCP and UDP are left to others where that is possible, and
+//! none is looked at in a frame whose sender vouches for it: between two guests of one machine nobody
+//! needs them.
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Address, Ipv4Packet, TcpPacket,
-    UdpPacket,
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Address, Ipv4Packet,
+    TcpPacket, UdpPacket,
 };
 
-/// What is done with the checksum of a frame that is to be sent.
+/// What is done with the checksum of TCP or UDP in a frame that is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fill {
     /// The sum of the pseudo-header, to which others add the rest.
@@ -21,10 +22,11 @@ pub(super) fn capabilities() -> ChecksumCapabilities {
     let mut left_to_us = ChecksumCapabilities::default();
     left_to_us.tcp = smoltcp::phy::Checksum::None;
     left_to_us.udp = smoltcp::phy::Checksum::None;
+    left_to_us.icmpv4 = smoltcp::phy::Checksum::None;
     left_to_us
 }
 
-/// Fills in the checksum; says whether the frame has one.
+/// Fills in the checksum; says whether there is one that was filled as `how` says.
 pub(super) fn fill(frame: &mut [u8], how: Fill) -> bool {
     segment(frame, |protocol, source, destination, bytes| match protocol {
         IpProtocol::Tcp => {
@@ -45,6 +47,11 @@ pub(super) fn fill(frame: &mut [u8], how: Fill) -> bool {
             }
             true
         }
+        IpProtocol::Icmp => {
+            // Nobody adds the rest to this one.
+            let _ = Icmpv4Packet::new_checked(bytes).map(|mut packet| packet.fill_checksum());
+            false
+        }
         _ => false,
     })
     .unwrap_or(false)
@@ -59,6 +66,9 @@ pub(super) fn is_right(frame: &mut [u8]) -> bool {
                 .is_ok_and(|packet| packet.verify_checksum(&source, &destination)),
             IpProtocol::Udp => UdpPacket::new_checked(bytes)
                 .is_ok_and(|packet| packet.verify_checksum(&source, &destination)),
+            IpProtocol::Icmp => {
+                Icmpv4Packet::new_checked(bytes).is_ok_and(|packet| packet.verify_checksum())
+            }
             _ => true,
         }
     });

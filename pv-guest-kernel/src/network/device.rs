@@ -118,10 +118,8 @@ impl phy::TxToken for Outgoing<'_> {
         frame.iter_mut().take(HEADERS).for_each(|byte| *byte = 0);
         let result = work(frame);
         let how = if self.blank { Fill::Pseudo } else { Fill::Whole };
-        let flags = match checksum::fill(frame, how) {
-            true if self.blank => TxFlags::CHECKSUM_BLANK | TxFlags::DATA_VALIDATED,
-            _ => TxFlags::empty(),
-        };
+        let mut flags = TxFlags::DATA_VALIDATED;
+        flags.set(TxFlags::CHECKSUM_BLANK, checksum::fill(frame, how) && self.blank);
         if let Err(error) = self.transmit.send(length, flags, self.segment_size) {
             *self.error = Some(error);
         }

@@ -94,7 +94,8 @@ impl Pinger {
         self.poll(|socket, waker| match socket.send(request.buffer_len(), IpAddress::Ipv4(to)) {
             Ok(bytes) => {
                 let mut packet = Icmpv4Packet::new_unchecked(bytes);
-                request.emit(&mut packet, &ChecksumCapabilities::default());
+                // The stack makes a message of it anew, which gets the sum.
+                request.emit(&mut packet, &ChecksumCapabilities::ignored());
                 Poll::Ready(Ok(()))
             }
             Err(icmp::SendError::BufferFull) => {
