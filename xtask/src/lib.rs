@@ -6,6 +6,7 @@
 //! - [`qemu`] turns `qemu/virt.toml` and [`options`] into a running QEMU
 //! - [`linux`] fetches Debian's kernel and makes a guest of it
 //! - [`session`] talks to the dom0 shell in it, over its console
+//! - [`peer`] is the same machine with Debian's Xen
 //! - [`control`] does so from a second terminal, over channels of its own
 //! - [`run`], [`test`], [`bench`], [`new_driver`], [`gdb`] and [`doctor`] are the commands
 
@@ -19,6 +20,7 @@ pub mod linux;
 pub mod new_driver;
 pub mod options;
 pub mod paths;
+pub mod peer;
 pub mod qemu;
 pub mod run;
 pub mod session;

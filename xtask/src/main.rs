@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, control, doctor, gdb, new_driver, options, run, test};
+use xtask::{bench, build, control, doctor, gdb, new_driver, options, peer, run, test};
 
 /// Builds, runs, tests and debugs Aurochs.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Test(options::Test),
     /// Measures what each operation costs, in instructions.
     Bench(options::Bench),
+    /// Runs the guests on Debian's Xen: by themselves, and with Linux' backends.
+    PeerRun(options::PeerRun),
     /// Writes a pair of drivers that moves data, to be edited.
     NewDriver(options::NewDriver),
     /// Boots halted, with gdb attached and symbols loaded.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Build => build::command().map(succeed),
         Command::Test(options) => test::run(&options).map(succeed),
         Command::Bench(options) => bench::run(&options).map(succeed),
+        Command::PeerRun(options) => peer::run(&options).map(succeed),
         Command::NewDriver(options) => new_driver::run(&options).map(succeed),
         Command::Gdb(options) => gdb::run(&options).map(succeed),
         Command::Doctor => doctor::run().map(succeed),

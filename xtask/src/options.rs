@@ -119,6 +119,13 @@ pub struct Test {
     pub scenario: Option<String>,
 }
 
+/// Options of `cargo xtask peer-run`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PeerRun {
+    /// Runs only the checks whose name contains this.
+    pub filter: Option<String>,
+}
+
 /// What `cargo xtask bench` can measure besides the monitor's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Measurement {

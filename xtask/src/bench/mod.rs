@@ -75,20 +75,18 @@ fn measure(
     operations: &[&'static Operation],
     options: &options::Bench,
 ) -> Result<Vec<Measured>> {
-    let hypervisor = options.peer.then(setup::xen).transpose()?;
     let mut measured = Vec::new();
     for request in Request::for_all(operations, options.samples) {
         let machine = request.machine();
         eprintln!("Measuring on Aurochs {machine}");
         let ours = aurochs::measure(equipment, &request)
             .with_context(|| format!("on Aurochs {machine}"))?;
-        let theirs = match &hypervisor {
-            None => None,
-            Some(hypervisor) => {
-                eprintln!("Measuring on Xen {machine}");
-                let rows = xen::measure(equipment, hypervisor, &request);
-                Some(rows.with_context(|| format!("on Xen {machine}"))?)
-            }
+        let theirs = if options.peer {
+            eprintln!("Measuring on Xen {machine}");
+            let rows = xen::measure(equipment, &request);
+            Some(rows.with_context(|| format!("on Xen {machine}"))?)
+        } else {
+            None
         };
         for operation in request.operations {
             let ours = ours.get(operation.row)?.clone();

@@ -15,7 +15,7 @@ use toml::{Table, Value};
 use crate::image::kernel;
 use crate::options;
 use crate::setup::{self, Tool, output_of};
-use packages::Packages;
+pub use packages::Packages;
 
 /// Its domain file, but for the disk.
 const DOMAIN: &str = include_str!("domain.toml");
@@ -48,9 +48,17 @@ impl Linux {
         if !options.linux {
             return Ok(None);
         }
-        let packages = fetched()?;
+        Linux::fetched().map(Some)
+    }
+
+    /// Debian's, with the initial ramdisk that is made for it here.
+    ///
+    /// # Errors
+    /// It cannot be fetched.
+    pub fn fetched() -> Result<Linux> {
+        let packages = packages()?;
         let ramdisk = initramfs::build(&packages)?;
-        Ok(Some(Linux { kernel: kernel::read(&packages.kernel())?, ramdisk }))
+        Ok(Linux { kernel: kernel::read(&packages.kernel())?, ramdisk })
     }
 
     /// Makes its disk in `folder`.
@@ -71,15 +79,26 @@ impl Linux {
     /// # Errors
     /// None: the text is our own.
     pub fn domain_file(disk: usize) -> Result<String> {
-        let mut file: Table = DOMAIN.parse()?;
+        let mut file = Linux::settings()?;
         let disk = format!("target=disk{disk}, vdev=xvda, access=rw");
         file.insert("disk".into(), Value::Array([Value::from(disk)].into()));
         Ok(file.to_string())
     }
+
+    /// The keys of its domain file, without a disk.
+    ///
+    /// # Errors
+    /// None: the text is our own.
+    pub fn settings() -> Result<Table> {
+        Ok(DOMAIN.parse()?)
+    }
 }
 
 /// The packages. Several machines of one process fetch them once.
-fn fetched() -> Result<Packages> {
+///
+/// # Errors
+/// They cannot be fetched.
+pub fn packages() -> Result<Packages> {
     static FETCHING: Mutex<()> = Mutex::new(());
     let _alone = FETCHING.lock().map_err(|_| anyhow!("fetching failed before"))?;
     Packages::get()

@@ -4,22 +4,47 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::paths;
+use crate::setup::deb::{self, ARCHITECTURE};
 use crate::setup::{apt, output_of};
 
-const ARCHITECTURE: &str = "arm64";
 /// Depends on the newest kernel.
 const KERNEL: &str = "linux-image-arm64";
 const BUSYBOX: &str = "busybox-static";
 
 /// What a block device, a network device and a file system need, in the order in which they can be
 /// loaded. One that a kernel has built in is not in its package.
-const MODULES: [&str; 7] =
+const GUEST_MODULES: [&str; 7] =
     ["crc16", "mbcache", "jbd2", "crc32c_generic", "ext4", "xen-blkfront", "xen-netfront"];
+/// What a dom0 of Xen needs: the machine's disks, the calls of Xen's tools, backends, a bridge.
+const DOM0_MODULES: [&str; 13] = [
+    "virtio_mmio",
+    "virtio_blk",
+    "brd",
+    "xen-evtchn",
+    "xen-gntdev",
+    "xen-gntalloc",
+    "xen-privcmd",
+    "xenfs",
+    "xen-blkback",
+    "xen-netback",
+    "llc",
+    "stp",
+    "bridge",
+];
+/// What is of no use if it lacks one of these.
+const ESSENTIAL: [&str; 6] = [
+    "vmlinuz",
+    "busybox",
+    "xen-blkfront.ko",
+    "xen-netfront.ko",
+    "xen-blkback.ko",
+    "xen-netback.ko",
+];
 
 /// Where what was fetched is.
 #[derive(Debug, Clone)]
@@ -33,18 +58,23 @@ impl Packages {
     /// # Errors
     /// It cannot be fetched: the error is the command that mends it.
     pub fn get() -> Result<Packages> {
-        let folder = paths::target().join("linux");
-        if !folder.is_dir() {
-            fs::create_dir_all(paths::target())?;
-            // Under another name first: half of it must not look like all.
-            let unfinished =
-                tempfile::Builder::new().prefix("linux-").tempdir_in(paths::target())?;
-            fetch(unfinished.path()).context(
+        let packages = Packages { folder: paths::target().join("linux") };
+        if packages.missing().is_some() {
+            // An older one may hold less.
+            fs::remove_dir_all(&packages.folder).ok();
+            deb::complete(&packages.folder, fetch).context(
                 "cannot fetch Debian's Linux; give --linux-kernel and --linux-initrd instead",
             )?;
-            fs::rename(unfinished.keep(), &folder)?;
         }
-        Ok(Packages { folder })
+        if let Some(file) = packages.missing() {
+            bail!("Debian's packages {KERNEL} and {BUSYBOX} have no {file}");
+        }
+        Ok(packages)
+    }
+
+    /// An essential file that is not there.
+    fn missing(&self) -> Option<&'static str> {
+        ESSENTIAL.into_iter().find(|file| !self.folder.join(file).is_file())
     }
 
     /// The kernel's image.
@@ -57,10 +87,19 @@ impl Packages {
         self.folder.join("busybox")
     }
 
-    /// The kernel's modules, in the order in which they can be loaded.
-    pub fn modules(&self) -> Vec<PathBuf> {
+    /// The kernel's modules for a guest, in the order in which they can be loaded.
+    pub fn guest_modules(&self) -> Vec<PathBuf> {
+        self.modules(&GUEST_MODULES)
+    }
+
+    /// The same for a dom0.
+    pub fn dom0_modules(&self) -> Vec<PathBuf> {
+        self.modules(&DOM0_MODULES)
+    }
+
+    fn modules(&self, names: &[&str]) -> Vec<PathBuf> {
         let path = |name: &&str| self.folder.join(format!("{name}.ko"));
-        MODULES.iter().map(path).filter(|path| path.is_file()).collect()
+        names.iter().map(path).filter(|path| path.is_file()).collect()
     }
 }
 
@@ -72,11 +111,7 @@ fn fetch(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder.join(KERNEL))?;
     let newest = newest.split([' ', ',']).next().unwrap_or_default();
     unpack(&download(newest, folder)?, folder)?;
-    unpack(&download(BUSYBOX, folder)?, folder)?;
-    for file in ["vmlinuz", "busybox", "xen-blkfront.ko", "xen-netfront.ko"] {
-        ensure!(folder.join(file).is_file(), "{newest} and {BUSYBOX} have no {file}");
-    }
-    Ok(())
+    unpack(&download(BUSYBOX, folder)?, folder)
 }
 
 /// Downloads a package; returns its file.
@@ -90,23 +125,13 @@ fn download(package: &str, folder: &Path) -> Result<PathBuf> {
 
 /// Takes out of a package what the guest needs, and forgets the package.
 fn unpack(package: &Path, folder: &Path) -> Result<()> {
-    let mut unpacker = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start dpkg-deb")?;
-    let stream = unpacker.stdout.take().context("dpkg-deb has no output")?;
-    let mut archive = tar::Archive::new(stream);
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+    deb::for_each_entry(package, |entry| {
         let name = wanted(&entry.path()?).filter(|_| entry.header().entry_type().is_file());
         if let Some(name) = name {
-            io::copy(&mut entry, &mut File::create(folder.join(name))?)?;
+            io::copy(entry, &mut File::create(folder.join(name))?)?;
         }
-    }
-    ensure!(unpacker.wait()?.success(), "dpkg-deb cannot unpack {}", package.display());
+        Ok(())
+    })?;
     fs::remove_dir_all(package.parent().unwrap_or(package))?;
     unxz(folder)
 }
@@ -118,7 +143,11 @@ fn wanted(path: &Path) -> Option<String> {
     match name {
         "busybox" if path.ends_with("bin/busybox") => Some(name.into()),
         _ if name.starts_with("vmlinuz") => Some("vmlinuz".into()),
-        _ => module.filter(|module| MODULES.contains(module)).map(|_| name.into()),
+        _ => {
+            let is_needed =
+                |module: &str| GUEST_MODULES.contains(&module) || DOM0_MODULES.contains(&module);
+            module.filter(|module| is_needed(module)).map(|_| name.into())
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Installs Debian packages, or says which command would.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -68,14 +69,47 @@ pub fn install(packages: &[&str]) -> Result<()> {
 /// # Errors
 /// apt-get is not there or fails: the error is the command to type.
 pub fn download(package: &str, architecture: &str, folder: &Path) -> Result<()> {
+    knowing(architecture, || {
+        let mut command = Command::new("apt-get");
+        command.args(["--quiet", "download", &format!("{package}:{architecture}")]);
+        output_of(command.current_dir(folder)).map(drop)
+    })
+}
+
+/// Downloads packages of another architecture and all that they depend on, whatever is installed on
+/// this machine, to the folder `archives` in `folder`.
+///
+/// # Errors
+/// As [`download`].
+pub fn download_with_dependencies(
+    packages: &[&str],
+    architecture: &str,
+    folder: &Path,
+) -> Result<()> {
+    // As on a machine of that architecture, on which nothing is installed.
+    let status = folder.join("status");
+    fs::write(&status, "")?;
+    fs::create_dir_all(folder.join("archives/partial"))?;
+    let settings = [
+        format!("APT::Architecture={architecture}"),
+        format!("APT::Architectures::={architecture}"),
+        format!("Dir::State::status={}", status.display()),
+        format!("Dir::Cache={}", folder.display()),
+    ];
+    knowing(architecture, || {
+        let mut command = Command::new("apt-get");
+        command.args(settings.iter().flat_map(|setting| ["--option", setting]));
+        command.args(["--quiet", "--yes", "--no-install-recommends", "--download-only", "install"]);
+        output_of(command.args(packages)).map(drop)
+    })
+}
+
+/// Calls `get`, which downloads packages of `architecture`; tells apt of it and tries again if that
+/// fails.
+fn knowing(architecture: &str, get: impl Fn() -> Result<()>) -> Result<()> {
     if in_path(&["apt-get"]).is_none() {
         bail!("this is no Debian machine");
     }
-    let get = || {
-        let mut command = Command::new("apt-get");
-        command.args(["--quiet", "download", &format!("{package}:{architecture}")]);
-        output_of(command.current_dir(folder))
-    };
     if get().is_ok() {
         return Ok(());
     }
@@ -87,7 +121,7 @@ pub fn download(package: &str, architecture: &str, folder: &Path) -> Result<()> 
     }
     eprintln!("Telling apt of {architecture}: {line}");
     execute(&line)?;
-    get().map(drop)
+    get()
 }
 
 /// Runs a command line; what it prints goes to standard error.

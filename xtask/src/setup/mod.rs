@@ -4,6 +4,7 @@
 //! are missing in one step. Nothing is installed that is already there in a usable version.
 
 pub mod apt;
+pub mod deb;
 mod gdb;
 mod linker;
 mod lint;
@@ -24,7 +25,7 @@ pub use lint::{LintTool, lint_command};
 pub use qemu::Qemu;
 pub use toolchain::{Core, Toolchain};
 pub use version::Version;
-pub use xen::xen;
+pub use xen::{XEN_TOOLS, xen};
 
 /// Something that the project needs from the machine it is built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

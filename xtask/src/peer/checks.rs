@@ -1,0 +1,232 @@
+//! `cargo xtask peer-run`: guests on Debian's Xen do what they do on Aurochs.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use super::{Domain, Guest, LinuxDom0, Machine, Report, Step};
+use crate::build::{self, Images};
+use crate::image::disk;
+use crate::linux::Linux;
+use crate::options;
+use crate::setup::{self, Qemu, Tool};
+
+/// What one machine may take; generous, because it may be a slow host.
+const TIMEOUT: Duration = Duration::from_secs(400);
+/// Bytes that are fetched.
+const FETCHED: usize = 1_000_000;
+/// The bytes of `web` begin again after so many.
+const PERIOD: u8 = 251;
+/// What is written on a disk.
+const PATTERN: &str = "Aurochs";
+
+/// One machine with Xen, and what is to be seen there.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// What it is called, in the tests' way.
+    pub name: &'static str,
+    run: fn(&Bench<'_>) -> Result<()>,
+}
+
+/// What a check works with.
+struct Bench<'a> {
+    name: &'static str,
+    qemu: &'a Qemu,
+    images: &'a Images,
+    progress: &'a dyn Fn(&str),
+}
+
+/// All of them.
+pub const CHECKS: [Check; 3] = [
+    Check { name: "guests_that_xen_makes", run: guests_that_xen_makes },
+    Check { name: "guests_with_linux_backends", run: guests_with_linux_backends },
+    Check { name: "linux_with_linux_backends", run: linux_with_linux_backends },
+];
+
+/// Runs those that are asked for and tells what came of each.
+///
+/// # Errors
+/// There is none, a tool is missing, the build fails, or a check did: the error is the first's.
+pub fn run(options: &options::PeerRun) -> Result<()> {
+    let filter = options.filter.as_deref().unwrap_or_default();
+    let checks: Vec<Check> =
+        CHECKS.into_iter().filter(|check| check.name.contains(filter)).collect();
+    let names = CHECKS.map(|check| check.name).join(", ");
+    ensure!(!checks.is_empty(), "nothing matches `{filter}`: {names}");
+    setup::ensure(Tool::RUN)?;
+    let (qemu, images) = (Qemu::find()?, build::build()?);
+    eprintln!("QEMU {}, Debian's Xen", qemu.version);
+    let mut failed = None;
+    for check in checks {
+        let started = Instant::now();
+        eprintln!("{}", check.name);
+        let progress = |step: &str| {
+            eprintln!("  {:>5.1} s  {step}", started.elapsed().as_secs_f32());
+        };
+        let result = check.run(&qemu, &images, &progress);
+        let seconds = started.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => println!("{}: ok ({seconds:.0} s)", check.name),
+            Err(error) => {
+                println!("{}: FAILED ({seconds:.0} s): {error:#}", check.name);
+                failed.get_or_insert(error.context(check.name));
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+impl Check {
+    /// Boots the machine and looks. `progress` is called with what is done next.
+    ///
+    /// # Errors
+    /// Something was not as it should be.
+    pub fn run(&self, qemu: &Qemu, images: &Images, progress: &dyn Fn(&str)) -> Result<()> {
+        (self.run)(&Bench { name: self.name, qemu, images, progress })
+    }
+}
+
+/// `hello`, and `bench` with its partner, without a dom0.
+fn guests_that_xen_makes(bench: &Bench<'_>) -> Result<()> {
+    let guest = |name: &str, command_line: &str| -> Result<Guest> {
+        let image = bench.images.guests.iter().find(|image| image.name == name);
+        let kernel = image.with_context(|| format!("there is no guest {name}"))?.flat.clone();
+        Ok(Guest { kernel, command_line: command_line.into(), memory_kib: 32 << 10 })
+    };
+    let machine = Machine {
+        cpus: 2,
+        memory_mib: 1024,
+        ruler: false,
+        disks: Vec::new(),
+        dom0: None,
+        guests: vec![guest("hello", "a=b")?],
+    };
+    (bench.progress)("hello");
+    let mut console = machine.boot(bench.qemu, bench.name, TIMEOUT)?;
+    console.wait_for("hello's last line", |text| text.contains("Goodbye."))?;
+    let text = console.text();
+    says(&text, &["Hello from a paravirtual guest!", "command line \"a=b\"", "tick 2 at"])
+        .context(console.place())
+}
+
+/// This project's guests, served by Linux' backends.
+fn guests_with_linux_backends(bench: &Bench<'_>) -> Result<()> {
+    let disks = Disks::new(&[16, 4])?;
+    let example = |name: &str, disks: &[usize]| Domain::example(bench.images, name, disks);
+    let machine = LinuxDom0 {
+        guests: vec![
+            example("hello", &[])?,
+            example("smp", &[])?,
+            example("hash", &[0])?,
+            example("hash", &[1])?.named("write").with("cmdline", format!("write={PATTERN}")),
+            example("web", &[])?,
+            example("fetch", &[])?.with("cmdline", format!("bytes={FETCHED}")),
+        ],
+        steps: vec![
+            Step::new("hello", "run_guest hello"),
+            Step::new("smp", "run_guest smp"),
+            Step::new("hash", "run_guest hash"),
+            Step::new("write", "run_guest write"),
+            Step::new("web", "create web && wait_for_line web serving"),
+            Step::new(
+                "wget",
+                format!("wget -q -O - 'http://10.0.2.15/bytes?n={FETCHED}' | sha256sum"),
+            ),
+            Step::new("fetch", "run_guest fetch"),
+            Step::new("shutdown", "timeout 60 xl shutdown -w web"),
+        ],
+        ..bench.machine(&disks)
+    };
+    let report = machine.run(bench.qemu, bench.progress)?;
+    let said = |step: &str, words: &[&str]| said(&report, step, words);
+    said("hello", &["Hello from a paravirtual guest!", "Goodbye."])?;
+    said("smp", &["4 vCPUs", " ok, 0 failed"])?;
+    said("hash", &[&disks.sum(0)?, "xvda"])?;
+    said("write", &[&disks.sum(1)?])?;
+    disk::check_pattern(disks.path(1)?, PATTERN.as_bytes())?;
+    said("wget", &[&sum_of_fetched()?])?;
+    said("fetch", &[&format!("got {FETCHED} bytes from 10.0.2.15")])?;
+    said("shutdown", &[])
+}
+
+/// Debian's Linux, served by Linux' backends: its own disk has a file system, another is read as it is.
+fn linux_with_linux_backends(bench: &Bench<'_>) -> Result<()> {
+    const COMMANDS: &str = "uname -r; sha256sum < /dev/xvdb; \
+        dd if=/dev/urandom of=/mnt/file bs=64k count=64; sha256sum < /mnt/file > /tmp/sum; \
+        umount /mnt; mount -t ext4 /dev/xvda /mnt; \
+        sha256sum < /mnt/file | cmp - /tmp/sum && echo as written; \
+        wget -q -O - http://10.0.2.2/file | sha256sum; ip route";
+    let mut disks = Disks::new(&[16])?;
+    disks.paths.push(Linux::make_disk(disks.folder.path())?);
+    let machine = LinuxDom0 {
+        guests: vec![Domain::linux(&[1, 0])?.with("run", COMMANDS)],
+        files: vec![("srv/file".into(), fetched())],
+        steps: vec![Step::new("server", "httpd -h /srv"), Step::new("linux", "run_guest linux")],
+        ..bench.machine(&disks)
+    };
+    let report = machine.run(bench.qemu, bench.progress)?;
+    let words =
+        ["-arm64", &disks.sum(0)?, "as written", &sum_of_fetched()?, "via 10.0.2.2 dev eth0"];
+    said(&report, "linux", &words)
+}
+
+impl Bench<'_> {
+    /// A machine with a Linux dom0.
+    fn machine(&self, disks: &Disks) -> LinuxDom0 {
+        LinuxDom0 {
+            name: self.name.into(),
+            disks: disks.paths.clone(),
+            timeout: TIMEOUT,
+            ..LinuxDom0::default()
+        }
+    }
+}
+
+/// Disks of random content.
+struct Disks {
+    paths: Vec<PathBuf>,
+    folder: TempDir,
+}
+
+impl Disks {
+    fn new(mebibytes: &[u64]) -> Result<Disks> {
+        let folder = tempfile::Builder::new().prefix("aurochs-disks-").tempdir()?;
+        let mut paths = Vec::new();
+        for (number, mebibytes) in mebibytes.iter().enumerate() {
+            let path = folder.path().join(format!("disk{number}.img"));
+            disk::random(&path, *mebibytes)?;
+            paths.push(path);
+        }
+        Ok(Disks { paths, folder })
+    }
+
+    fn path(&self, number: usize) -> Result<&Path> {
+        self.paths.get(number).map(PathBuf::as_path).context("there is no such disk")
+    }
+
+    fn sum(&self, number: usize) -> Result<String> {
+        disk::sha256(self.path(number)?)
+    }
+}
+
+/// What `web` sends.
+fn fetched() -> Vec<u8> {
+    (0..PERIOD).cycle().take(FETCHED).collect()
+}
+
+fn sum_of_fetched() -> Result<String> {
+    Ok(disk::sha256_of(fetched().as_slice())?)
+}
+
+fn said(report: &Report, step: &str, words: &[&str]) -> Result<()> {
+    says(report.of(step)?, words).with_context(|| step.to_string())
+}
+
+fn says(text: &str, words: &[&str]) -> Result<()> {
+    for word in words {
+        ensure!(text.contains(word), "no line has `{word}`: {}", text.trim());
+    }
+    Ok(())
+}
