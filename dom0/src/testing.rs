@@ -13,9 +13,10 @@ use crate::{
     backends, store,
     toolstack::{
         config::DomainConfig,
-        device::DeviceSpec,
-        devices,
+        device::{DeviceId, DeviceSpec},
+        generic::GenericSpec,
         store_entries::{self, RingPorts},
+        teardown,
     },
 };
 
@@ -31,7 +32,7 @@ pub(crate) fn pair(
     dom0: impl AsyncFnOnce() + Send + 'static,
     guest: impl AsyncFnOnce(Client) + Send + 'static,
 ) {
-    let device = DeviceSpec::parse(device).unwrap();
+    let device = DeviceSpec::Generic(GenericSpec::parse(device).unwrap());
     let monitor = Monitor::new();
     let (offer, offered) = mpsc::channel();
     let (end, ended) = mpsc::channel();
@@ -68,17 +69,18 @@ async fn serve(
     backends::start(&store);
 
     let config = DomainConfig::parse("name = 'guest'\nkernel = 'none'", &[]).unwrap();
-    store_entries::publish_domain(&store, GUEST, &config, PORTS).await.unwrap();
+    store_entries::publish_domain(&store, GUEST, "guest", &config, PORTS).await.unwrap();
     let (page, channel) = (SharedPage::allocate().unwrap(), Channel::alloc_unbound(GUEST).unwrap());
     let port = channel.port();
     server.introduce(GUEST, page.clone(), channel);
     let before = monitor.holdings(DomId::DOM0);
-    store_entries::publish_device(&store, GUEST, 0, device).await.unwrap();
+    let id = DeviceId { class: device.class(), number: 0 };
+    store_entries::publish_device(&store, GUEST, id, device).await.unwrap();
     offer.send((page, port)).unwrap();
 
     while ended.try_recv() == Err(TryRecvError::Empty) {
         time::sleep(Duration::from_millis(1)).await;
     }
-    devices::detach_all(&store, GUEST).await;
+    teardown::detach_all(&store, GUEST).await;
     assert_eq!(monitor.holdings(DomId::DOM0), before, "the backend has kept something");
 }

@@ -275,7 +275,7 @@ fn silent(shell: &mut Shell, _: &Stage) -> Result<()> {
     let before = shell.free_frames()?;
     shell.succeeds("xl create hello disk=disk0,xvda,w cmdline=sleep=1000")?;
     let list = wait_for(shell, "xl block-list hello", "InitWait")?;
-    ensure!(list.contains("Initialising"), "{list}");
+    ensure!(list.contains("Initialising") && list.contains("  frontend  "), "{list}");
     // Others are served meanwhile, but not with a disk that somebody else may write.
     dd_well(shell, "ram:1M,xvda,w", "op=stamp,check bs=64K count=16")?;
     shell.fails("xl create hash disk=disk0,xvda,r", &["disk0", "in use"])?;

@@ -8,6 +8,7 @@ use xtask::control::{Channel, Message};
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("control::verbs_are_the_shells", verbs),
     Scenario::new("control::consoles_beside_each_other", consoles),
+    Scenario::new("control::of_many_at_once_one_gets_it", at_once).with_disks(&[1]),
 ];
 
 fn connect(shell: &mut Shell) -> Result<Channel> {
@@ -84,4 +85,53 @@ fn consoles(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.succeeds("xl destroy hello")?;
     wait_for(&mut channel, "x").err().context("the console goes on")?;
     Ok(())
+}
+
+/// Commands that want the same come in on all channels before any is answered.
+fn at_once(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let mut channels: Vec<Channel> =
+        (0..CHANNELS).map(|_| connect(shell)).collect::<Result<_>>()?;
+    let disk = |number: usize| format!("disk=disk0@{number}K+4K,xvda,w");
+    for _ in 0..5 {
+        for (number, channel) in channels.iter_mut().enumerate() {
+            let name = format!("name=d{number}");
+            channel.begin(["xl", "create", "-p", "hello", &name, &disk(number)])?;
+        }
+        ensure!(winners(&mut channels, "in use")? == 1, "more than one got the sectors");
+        for (number, channel) in channels.iter_mut().enumerate() {
+            channel.begin(["xl", "destroy", &format!("d{number}")])?;
+        }
+        ensure!(winners(&mut channels, "there is no domain")? == 1, "more than one was made");
+        for channel in &mut channels {
+            channel.begin(["xl", "create", "-p", "hello", "name=same"])?;
+        }
+        ensure!(winners(&mut channels, "exists already")? == 1, "more than one got the name");
+        for channel in &mut channels {
+            channel.begin(["xl", "network-attach", "same"])?;
+        }
+        ensure!(winners(&mut channels, "")? == channels.len(), "not all got an interface");
+        let list = shell.succeeds("xl network-list same")?;
+        let rows = list.lines().filter(|line| line.contains("/backend/vif/")).count();
+        ensure!(rows == channels.len(), "{list}");
+        for channel in &mut channels {
+            channel.begin(["xl", "destroy", "same"])?;
+        }
+        winners(&mut channels, "there is no domain")?;
+    }
+    Ok(())
+}
+
+/// How many succeeded; the others have failed for this reason.
+fn winners(channels: &mut [Channel], reason: &str) -> Result<usize> {
+    let mut winners = 0;
+    for channel in channels {
+        loop {
+            if let Message::Done(output) = channel.receive()? {
+                ensure!(output.status == 0 || output.reason.contains(reason), "{output:?}");
+                winners += usize::from(output.status == 0);
+                break;
+            }
+        }
+    }
+    Ok(winners)
 }

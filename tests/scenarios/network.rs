@@ -146,7 +146,7 @@ fn ping(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.fails("xl create -c ping cmdline=to=10.0.2.77", &["domain ping crashed"])?;
     ensure!(shell.transcript().contains("10.0.2.77: no answer"), "it did not say why");
     shell.wait_until_gone("ping")?;
-    shell.fails("xl create ping vif=mac=fe:ff:ff:ff:ff:ff", &["in use by domain `Domain-0`"])
+    shell.fails("xl create ping vif=mac=fe:ff:ff:ff:ff:ff", &["in use by domain `dom0`"])
 }
 
 /// The machine counts instructions here, so that no other load changes the figure.
@@ -185,7 +185,7 @@ fn attach_and_detach(shell: &mut Shell, _: &Stage) -> Result<()> {
     client.check(100_000)?;
     shell.fails("xl network-attach hello mac=00:16:3e:00:00:07", &["hello"])?;
     shell.fails("xl network-attach web mac=00:16:3e:00:00:07", &["in use by domain `web`"])?;
-    shell.fails("xl network-detach web 1", &["web", "no interface 1"])?;
+    shell.fails("xl network-detach web 1", &["web", "no vif 1"])?;
     shell.succeeds("xl network-detach web 0")?;
     ensure!(!shell.succeeds("xl network-list web")?.contains("backend/vif"));
     shell.succeeds("xl destroy web")?;

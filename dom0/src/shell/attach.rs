@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use embassy_futures::select::{Either3, select3};
 use pv_guest_kernel::executor;
 
-use super::{Session, command::Failure, terminal::Terminal};
+use super::{command::Failure, session::Session, terminal::Terminal};
 use crate::{
     control::Gone,
     toolstack::{Console, End, Ended, Past},

@@ -1,83 +1,70 @@
 //! Commands that have nothing to do with domains.
 
 use alloc::{boxed::Box, string::String};
-use core::time::Duration;
 
 use abi::sched::ShutdownReason;
 use embassy_futures::select::{Either, select};
 use pv_guest_kernel::{power, time};
 
 use super::{
-    Session,
+    arguments::parse_seconds,
     command::{Command, CommandSet, Failure},
-    disk, xenstore, xl,
+    disk,
+    session::Session,
+    xenstore, xl,
 };
 
 /// All commands of the shell.
 pub const COMMANDS: CommandSet = CommandSet {
     prefix: "",
-    commands: &[
-        Command {
-            name: "xl",
-            arguments: "VERB ... [--json]",
-            summary: "manage domains; `xl help` lists what it can do",
-            run: |session, arguments| Box::pin(xl::run(session, arguments)),
-        },
-        Command {
-            name: "xenstore-ls",
-            arguments: "[PATH]",
-            summary: "show what the store has below PATH",
-            run: |session, arguments| Box::pin(xenstore::list(session, arguments)),
-        },
-        Command {
-            name: "xenstore-read",
-            arguments: "PATH...",
-            summary: "show the values of paths in the store",
-            run: |session, arguments| Box::pin(xenstore::read(session, arguments)),
-        },
-        Command {
-            name: "xenstore-write",
-            arguments: "PATH VALUE...",
-            summary: "set values in the store",
-            run: |session, arguments| Box::pin(xenstore::write(session, arguments)),
-        },
-        Command {
-            name: "disk-speed",
-            arguments: "DISK read|write SIZE COUNT DEPTH",
-            summary: "move COUNT blocks of SIZE bytes (64K), DEPTH at once, and show what that takes",
-            run: |session, arguments| Box::pin(disk::speed(session, arguments)),
-        },
-        Command {
-            name: "echo",
-            arguments: "[WORD...]",
-            summary: "print the words",
-            run: |session, arguments| Box::pin(async { echo(session, arguments) }),
-        },
-        Command {
-            name: "time",
-            arguments: "COMMAND ...",
-            summary: "run a command and show how long it took",
-            run: |session, arguments| Box::pin(time_command(session, arguments)),
-        },
-        Command {
-            name: "sleep",
-            arguments: "SECONDS",
-            summary: "wait; Ctrl-C ends it",
-            run: |session, arguments| Box::pin(sleep(session, arguments)),
-        },
-        Command {
-            name: "poweroff",
-            arguments: "",
-            summary: "stop all domains and the machine",
-            run: |_, arguments| Box::pin(poweroff(arguments)),
-        },
-        Command {
-            name: "help",
-            arguments: "",
-            summary: "show this list",
-            run: |session, _| Box::pin(async { help(session) }),
-        },
-    ],
+    groups: &[&[
+        Command::new(
+            "xl",
+            "VERB ... [--json]",
+            "manage domains; `xl help` lists what it can do",
+            |session, arguments| Box::pin(xl::run(session, arguments)),
+        ),
+        Command::new(
+            "xenstore-ls",
+            "[PATH]",
+            "show what the store has below PATH",
+            |session, arguments| Box::pin(xenstore::list(session, arguments)),
+        ),
+        Command::new(
+            "xenstore-read",
+            "PATH...",
+            "show the values of paths in the store",
+            |session, arguments| Box::pin(xenstore::read(session, arguments)),
+        ),
+        Command::new(
+            "xenstore-write",
+            "PATH VALUE...",
+            "set values in the store",
+            |session, arguments| Box::pin(xenstore::write(session, arguments)),
+        ),
+        Command::new(
+            "disk-speed",
+            "DISK read|write SIZE COUNT DEPTH",
+            "move COUNT blocks of SIZE bytes (64K), DEPTH at once, and show what that takes",
+            |session, arguments| Box::pin(disk::speed(session, arguments)),
+        ),
+        Command::new("echo", "[WORD...]", "print the words", |session, arguments| {
+            Box::pin(async { echo(session, arguments) })
+        }),
+        Command::new(
+            "time",
+            "COMMAND ...",
+            "run a command and show how long it took",
+            |session, arguments| Box::pin(time_command(session, arguments)),
+        ),
+        Command::new("sleep", "SECONDS", "wait; Ctrl-C ends it", |session, arguments| {
+            Box::pin(sleep(session, arguments))
+        }),
+        Command::new("poweroff", "", "stop all domains and the machine", |_, arguments| {
+            Box::pin(poweroff(arguments))
+        }),
+        Command::new("help", "", "show this list", |session, _| Box::pin(async { help(session) })),
+    ]],
 };
 
 fn help(session: &mut Session) -> Result<(), Failure> {
@@ -110,29 +97,9 @@ async fn sleep(session: &mut Session, arguments: &[String]) -> Result<(), Failur
     }
 }
 
-/// Reads a number of seconds, which may have a fraction.
-pub fn parse_seconds(text: &str) -> Option<Duration> {
-    let seconds: f64 = text.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
 async fn poweroff(arguments: &[String]) -> Result<(), Failure> {
     if !arguments.is_empty() {
         return Err(Failure::Usage);
     }
     power::shutdown(ShutdownReason::Poweroff)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seconds_may_have_a_fraction() {
-        assert_eq!(parse_seconds("2"), Some(Duration::from_secs(2)));
-        assert_eq!(parse_seconds("0.25"), Some(Duration::from_millis(250)));
-        for bad in ["", "-1", "soon", "1e400", "NaN"] {
-            assert_eq!(parse_seconds(bad), None, "{bad}");
-        }
-    }
 }

@@ -1,12 +1,15 @@
 //! What a command is, how it is found by its name, and how it fails.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
-use core::{error::Error, fmt, future::Future, pin::Pin, str::FromStr};
+use core::{error::Error, fmt, future::Future, pin::Pin};
 
-use super::{Session, suggest};
+use super::{session::Session, suggest};
 
 /// A command at work.
 pub type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
+/// What runs a command, given the words that follow its name.
+pub type Run = for<'a> fn(&'a mut Session, &'a [String]) -> Running<'a>;
 
 /// A command, or a verb of `xl`.
 #[derive(Debug)]
@@ -17,8 +20,28 @@ pub struct Command {
     pub arguments: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
-    /// Does it, given the words that follow the name.
-    pub run: for<'a> fn(&'a mut Session, &'a [String]) -> Running<'a>,
+    /// Does it.
+    pub run: Run,
+    /// Whether it can show what it shows for programs.
+    pub is_for_programs: bool,
+}
+
+impl Command {
+    /// A command by its name, what may follow, and what it does.
+    pub const fn new(
+        name: &'static str,
+        arguments: &'static str,
+        summary: &'static str,
+        run: Run,
+    ) -> Command {
+        Command { name, arguments, summary, run, is_for_programs: false }
+    }
+
+    /// The same, which with `--json` shows JSON.
+    #[must_use]
+    pub const fn for_programs(self) -> Command {
+        Command { is_for_programs: true, ..self }
+    }
 }
 
 /// Why a command failed. Any error becomes one by `?`.
@@ -66,8 +89,8 @@ impl<E: Error> From<E> for Failure {
 pub struct CommandSet {
     /// What stands before each name: nothing, or `xl `.
     pub prefix: &'static str,
-    /// They.
-    pub commands: &'static [Command],
+    /// They, by subject.
+    pub groups: &'static [&'static [Command]],
 }
 
 impl CommandSet {
@@ -84,9 +107,17 @@ impl CommandSet {
         })
     }
 
-    /// The command with this name, or else a suggestion of one that is spelt nearly so.
-    fn find(&self, name: &str) -> Result<&'static Command, Failure> {
-        self.commands.iter().find(|command| command.name == name).ok_or_else(|| {
+    /// All commands.
+    pub fn commands(&self) -> impl Iterator<Item = &'static Command> {
+        self.groups.iter().copied().flatten()
+    }
+
+    /// The command with this name.
+    ///
+    /// # Errors
+    /// There is none; it suggests one that is spelt nearly so.
+    pub fn find(&self, name: &str) -> Result<&'static Command, Failure> {
+        self.commands().find(|command| command.name == name).ok_or_else(|| {
             let prefix = self.prefix;
             let hint = match suggest::nearest(name, self.names()) {
                 Some(near) => format!("did you mean `{prefix}{near}`?"),
@@ -98,12 +129,12 @@ impl CommandSet {
 
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.commands.iter().map(|command| command.name)
+        self.commands().map(|command| command.name)
     }
 
     /// What a command's usage text calls its first argument that is no flag.
     pub fn first_argument(&self, name: &str) -> Option<&'static str> {
-        let command = self.commands.iter().find(|command| command.name == name)?;
+        let command = self.commands().find(|command| command.name == name)?;
         let words = command.arguments.split_whitespace();
         words.map(|word| word.trim_matches(['[', ']'])).find(|word| !word.starts_with('-'))
     }
@@ -115,38 +146,13 @@ impl CommandSet {
 
     /// One line for each command: how to call it and what it does.
     pub fn help(&self) -> String {
-        let calls: Vec<String> = self.commands.iter().map(|command| self.usage(command)).collect();
+        let calls: Vec<String> = self.commands().map(|command| self.usage(command)).collect();
         let width = calls.iter().map(String::len).max().unwrap_or_default();
         let line = |(call, command): (&String, &Command)| {
             format!("  {call:<width$}  {}\n", command.summary)
         };
-        calls.iter().zip(self.commands).map(line).collect()
+        calls.iter().zip(self.commands()).map(line).collect()
     }
-}
-
-/// Options with a value each, as `-d DOMAIN -w 512`, by their flags; the last of the same counts.
-///
-/// # Errors
-/// There is something else, or a flag lacks its value.
-pub fn options<'a, const COUNT: usize>(
-    arguments: &'a [String],
-    flags: [&str; COUNT],
-) -> Result<[Option<&'a str>; COUNT], Failure> {
-    let mut values = [None; COUNT];
-    for pair in arguments.chunks(2) {
-        let [flag, value] = pair else { return Err(Failure::Usage) };
-        let place = flags.iter().zip(&mut values).find(|(known, _)| *known == flag);
-        *place.ok_or(Failure::Usage)?.1 = Some(value.as_str());
-    }
-    Ok(values)
-}
-
-/// Reads a number.
-///
-/// # Errors
-/// Says what it was to be.
-pub fn number<T: FromStr>(text: &str, what: &str) -> Result<T, Failure> {
-    text.parse().map_err(|_| Failure::BadCall(format!("`{text}` is not {what}")))
 }
 
 #[cfg(test)]
@@ -155,20 +161,10 @@ mod tests {
 
     const SET: CommandSet = CommandSet {
         prefix: "xl ",
-        commands: &[
-            Command {
-                name: "create",
-                arguments: "[-c] NAME",
-                summary: "makes it",
-                run: |_, _| Box::pin(async { Ok(()) }),
-            },
-            Command {
-                name: "list",
-                arguments: "",
-                summary: "shows it",
-                run: |_, _| Box::pin(async { Ok(()) }),
-            },
-        ],
+        groups: &[&[
+            Command::new("create", "[-c] NAME", "makes it", |_, _| Box::pin(async { Ok(()) })),
+            Command::new("list", "", "shows it", |_, _| Box::pin(async { Ok(()) })),
+        ]],
     };
 
     #[test]
@@ -188,16 +184,6 @@ mod tests {
         assert_eq!(SET.first_argument("create"), Some("NAME"));
         assert_eq!(SET.first_argument("list"), None);
         assert_eq!(SET.first_argument("migrate"), None);
-    }
-
-    #[test]
-    fn options_come_in_any_order() {
-        let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
-        let all = words("-w 5 -d a");
-        assert_eq!(options(&all, ["-d", "-w", "-c"]), Ok([Some("a"), Some("5"), None]));
-        for wrong in ["-d", "-x 1", "a", "-d a b"] {
-            assert_eq!(options(&words(wrong), ["-d"]), Err(Failure::Usage), "{wrong}");
-        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use alloc::{
 };
 
 use super::{basic, line_editor::Completer, xl};
-use crate::toolstack::{Toolstack, device};
+use crate::toolstack::{Toolstack, generic};
 
 /// Knows the words that a line may go on with.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Words {
                     _ => Vec::new(),
                 }
             }
-            ["xl", "device-attach" | "device-detach", _] => owned(&mut device::classes()),
+            ["xl", "device-attach" | "device-detach", _] => owned(&mut generic::classes()),
             _ => Vec::new(),
         }
     }

@@ -2,10 +2,7 @@
 
 use alloc::string::String;
 
-use super::{
-    Session,
-    command::{Failure, number},
-};
+use super::{arguments::number, command::Failure, session::Session};
 use crate::block::{
     speed::{Work, measure},
     target::{Target, size_of},

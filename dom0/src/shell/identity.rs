@@ -1,31 +1,65 @@
-//! `xl rename`, `domid`, `domname` and `uptime`.
+//! The verbs of `xl` that say which domains there are and what they are called.
 
-use alloc::string::{String, ToString};
+use alloc::{
+    boxed::Box,
+    string::{String, ToString},
+};
 
 use super::{
-    Session,
-    command::{Failure, number},
+    arguments::{domains, number},
+    command::{Command, Failure},
+    report,
+    session::Session,
     table::{Align, Table},
-    xl,
 };
 use crate::toolstack::clock;
 
-/// `xl rename`
-pub async fn rename(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+/// The verbs.
+pub const COMMANDS: &[Command] = &[
+    Command::new("list", "[DOMAIN]", "show the domains", |session, arguments| {
+        Box::pin(async { list(session, arguments) })
+    })
+    .for_programs(),
+    Command::new("rename", "DOMAIN NAME", "give a domain another name", |session, arguments| {
+        Box::pin(rename(session, arguments))
+    }),
+    Command::new("domid", "DOMAIN", "show the number of a domain", |session, arguments| {
+        Box::pin(async { domid(session, arguments) })
+    }),
+    Command::new(
+        "domname",
+        "DOMAIN",
+        "show the name of the domain with this number",
+        |session, arguments| Box::pin(async { domname(session, arguments) }),
+    ),
+    Command::new(
+        "uptime",
+        "[DOMAIN]",
+        "show how long domains have been there",
+        |session, arguments| Box::pin(async { uptime(session, arguments) }),
+    )
+    .for_programs(),
+];
+
+fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let domains = domains(session, arguments)?;
+    session.show(&report::list(&domains));
+    Ok(())
+}
+
+async fn rename(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain, name] = arguments else { return Err(Failure::Usage) };
     Ok(session.toolstack.rename(domain, name).await?)
 }
 
-/// `xl domid`
-pub fn domid(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+fn domid(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [name] = arguments else { return Err(Failure::Usage) };
     let domain = session.toolstack.find(name)?.info.domain;
     writeln!(session.terminal, "{}", domain.0);
     Ok(())
 }
 
-/// `xl domname`
-pub fn domname(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+fn domname(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [id] = arguments else { return Err(Failure::Usage) };
     let _: u16 = number(id, "the number of a domain")?;
     let name = session.toolstack.find(id)?.name;
@@ -33,11 +67,10 @@ pub fn domname(session: &mut Session, arguments: &[String]) -> Result<(), Failur
     Ok(())
 }
 
-/// `xl uptime`
-pub fn uptime(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+fn uptime(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let mut table =
         Table::new([("Name", Align::Left), ("ID", Align::Right), ("Uptime", Align::Right)]);
-    for domain in xl::domains(session, arguments)? {
+    for domain in domains(session, arguments)? {
         let uptime = session.toolstack.uptime(&domain)?;
         table.add([domain.name, domain.info.domain.0.to_string(), clock(uptime)]);
     }

@@ -5,24 +5,26 @@
 //! ended. A script waits for them instead of guessing. Programs on the host have channels of their
 //! own ([`serve`]) and get frames instead.
 
+mod arguments;
 mod attach;
 mod basic;
-mod block;
 mod command;
 mod completion;
 mod device;
 mod disk;
 mod identity;
 mod keys;
+mod lifecycle;
 mod line_editor;
-mod network;
+mod machine;
+mod memory;
 mod report;
 mod scheduling;
+mod session;
 mod suggest;
 mod table;
 mod terminal;
 mod top;
-mod vcpu_set;
 mod words;
 mod xenstore;
 mod xl;
@@ -32,7 +34,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use core::{convert::Infallible, fmt};
+use core::convert::Infallible;
 
 use pv_guest_kernel::{executor, xenstore::Client};
 
@@ -41,7 +43,7 @@ use self::{
     completion::Words,
     keys::Decoder,
     line_editor::{LineEditor, Outcome},
-    table::Show,
+    session::Session,
     terminal::Terminal,
 };
 use crate::{
@@ -52,43 +54,6 @@ use crate::{
 const PROMPT: &str = "aurochs> ";
 const MARK_PROMPT_START: &str = "\x1b]133;A\x07";
 const MARK_PROMPT_END: &str = "\x1b]133;B\x07";
-
-/// What commands work with.
-#[derive(Debug)]
-pub struct Session {
-    toolstack: Toolstack,
-    store: Client,
-    terminal: Terminal,
-    /// How tables are shown.
-    format: Format,
-}
-
-/// How a command shows what a program could want to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Text,
-    Json,
-}
-
-impl Session {
-    fn new(toolstack: Toolstack, store: Client, terminal: Terminal) -> Session {
-        Session { toolstack, store, terminal, format: Format::Text }
-    }
-
-    /// What people want to know beside a table.
-    fn note(&mut self, text: fmt::Arguments<'_>) {
-        if self.format == Format::Text {
-            writeln!(self.terminal, "{text}");
-        }
-    }
-
-    fn show(&mut self, what: &dyn Show) {
-        match self.format {
-            Format::Text => write!(self.terminal, "{}", what.text()),
-            Format::Json => writeln!(self.terminal, "{}", what.json()),
-        }
-    }
-}
 
 /// Serves dom0's own console as long as there is one: for ever.
 pub async fn run(toolstack: Toolstack, store: Client) {

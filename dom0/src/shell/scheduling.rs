@@ -1,6 +1,7 @@
-//! `xl vcpu-list`, `vcpu-pin` and `sched-credit2`: where vCPUs run, and who gets how much.
+//! The verbs of `xl` about vCPUs: where they run, how many, and who gets how much.
 
 use alloc::{
+    boxed::Box,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -9,26 +10,54 @@ use alloc::{
 use abi::{VcpuId, domctl::SchedulerOp};
 
 use super::{
-    Session,
-    command::{Failure, number, options},
+    arguments::{domains, number, options},
+    command::{Command, Failure},
     report::seconds,
+    session::Session,
     table::{Align, Table},
-    xl,
 };
 use crate::toolstack::{Summary, Vcpu, Vcpus, cpus::Cpus};
 
-/// `xl vcpu-list`
-pub fn list_vcpus(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+/// The verbs.
+pub const COMMANDS: &[Command] = &[
+    Command::new(
+        "vcpu-list",
+        "[DOMAIN]",
+        "show vCPUs, and the CPUs on which they run and may run",
+        |session, arguments| Box::pin(async { list_vcpus(session, arguments) }),
+    )
+    .for_programs(),
+    Command::new(
+        "vcpu-pin",
+        "DOMAIN VCPU|all CPUS",
+        "set on which CPUs a vCPU may run: all, or as in 0-3,^2",
+        |session, arguments| Box::pin(async { pin(session, arguments) }),
+    ),
+    Command::new(
+        "vcpu-set",
+        "DOMAIN VCPUS",
+        "have a domain use so many of its vCPUs",
+        |session, arguments| Box::pin(set_vcpus(session, arguments)),
+    ),
+    Command::new(
+        "sched-credit2",
+        "[-d DOMAIN [-w WEIGHT] [-c CAP]]",
+        "show or set domains' shares of the CPUs",
+        |session, arguments| Box::pin(async { share(session, arguments) }),
+    )
+    .for_programs(),
+];
+
+fn list_vcpus(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let mut vcpus = Vec::new();
-    for domain in xl::domains(session, arguments)? {
+    for domain in domains(session, arguments)? {
         vcpus.extend(session.toolstack.vcpus(&domain)?);
     }
     session.show(&vcpu_table(&vcpus));
     Ok(())
 }
 
-/// `xl vcpu-pin`
-pub fn pin(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+fn pin(session: &Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain, vcpu, cpus] = arguments else { return Err(Failure::Usage) };
     let vcpus = match vcpu.as_str() {
         "all" => Vcpus::All,
@@ -38,8 +67,13 @@ pub fn pin(session: &Session, arguments: &[String]) -> Result<(), Failure> {
     Ok(session.toolstack.pin(domain, vcpus, cpus)?)
 }
 
-/// `xl sched-credit2`
-pub fn share(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+async fn set_vcpus(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+    let [domain, count] = arguments else { return Err(Failure::Usage) };
+    let online = number(count, "a number of vCPUs")?;
+    Ok(session.toolstack.set_vcpus(domain, online).await?)
+}
+
+fn share(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let [domain, weight, cap] = options(arguments, ["-d", "-w", "-c"])?;
     let weight = weight.map(read_weight).transpose()?;
     let cap = cap.map(|text| number(text, "a cap: percent of a CPU, 0 for none")).transpose()?;

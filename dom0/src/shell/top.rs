@@ -1,6 +1,7 @@
 //! `xl top`: what domains use, between one look and the next.
 
 use alloc::{
+    boxed::Box,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -12,10 +13,10 @@ use embassy_futures::select::{Either, select};
 use pv_guest_kernel::{hypercall, time};
 
 use super::{
-    Session,
-    basic::parse_seconds,
-    command::{Failure, number, options},
+    arguments::{number, options, parse_seconds},
+    command::{Command, Failure},
     report::{FRAMES_PER_MEBIBYTE, seconds, state_letters},
+    session::Session,
     table::{Align, Table},
     terminal::{INTERRUPT, Terminal},
 };
@@ -29,11 +30,19 @@ const DELAY: Duration = Duration::from_secs(3);
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[J";
 const QUIT: u8 = b'q';
 
+/// The verb.
+pub const COMMANDS: &[Command] = &[Command::new(
+    "top",
+    "[-b] [-n TIMES] [-d SECONDS]",
+    "watch what domains use; q ends it; -b: as plain text, for scripts",
+    |session, arguments| Box::pin(top(session, arguments)),
+)];
+
 /// `xl top`: tables of what domains used, until q or Ctrl-C is typed or there were enough.
 ///
 /// # Errors
 /// The monitor's.
-pub async fn top(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
+async fn top(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
     let (batch, arguments): (Vec<String>, Vec<String>) =
         arguments.iter().cloned().partition(|argument| argument == "-b");
     let batch = !batch.is_empty();

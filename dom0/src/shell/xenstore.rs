@@ -7,7 +7,7 @@ use alloc::{format, string::String, vec::Vec};
 use abi::Errno;
 use pv_guest_kernel::xenstore::Client;
 
-use super::{Session, command::Failure};
+use super::{command::Failure, session::Session};
 
 /// Shows all names and values below a path.
 pub async fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {

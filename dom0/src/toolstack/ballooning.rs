@@ -7,7 +7,7 @@ use alloc::format;
 use pv_guest_kernel::hypercall;
 
 use super::{
-    Summary, Toolstack, UNKNOWN,
+    Summary, Toolstack,
     config::MEMORY_MIN,
     error::{Error, failed},
     memory, store_entries,
@@ -20,15 +20,14 @@ impl Toolstack {
     /// # Errors
     /// There is no such domain; it cannot have so much, or so little; the store's, the monitor's.
     pub async fn set_memory(&self, name: &str, mebibytes: u32) -> Result<(), Error> {
-        let Summary { name, info } = self.find_guest(name)?;
-        let most = match self.0.domains.borrow().get(&info.domain) {
-            Some(domain) => domain.config.memory,
-            None => return Err(Error::WrongState { name, state: UNKNOWN }),
-        };
+        let guest = self.find_guest(name)?;
+        let most = self.with(&guest, |domain| domain.config.memory)?;
+        let Summary { name, info } = guest;
         if !(MEMORY_MIN..=most).contains(&mebibytes) {
             return Err(Error::MemoryTarget { name, asked: mebibytes, least: MEMORY_MIN, most });
         }
-        // Before it is asked: it may want more at once.
+        // Before it is asked: it may want more at once. Nothing is waited for between the two, and
+        // the store's requests are served in order: of two commands the later one wins both.
         hypercall::domctl::set_max_memory(info.domain, memory::frames(mebibytes))
             .map_err(failed("set how much memory the domain may have"))?;
         let path = format!("{}/memory/target", store_entries::domain_path(info.domain));

@@ -3,23 +3,47 @@
 //! Nothing here cleans up: a step that fails leaves what the steps before it did, and the caller
 //! takes the domain apart as it would any other.
 
+use alloc::{string::String, vec::Vec};
+
 use abi::{
     DomId, Errno, Gfn, Port,
     domctl::{CreateDomain, VcpuContext},
     guest_map::{CONSOLE_FRAME, GICD_BASE, GICR_BASE, STORE_FRAME},
     hvm::Index,
 };
-use pv_guest_kernel::{event::Channel, foreign, hypercall, shared::SharedPage};
+use pv_guest_kernel::{event::Channel, foreign, hypercall, shared::SharedPage, xenstore::Client};
 
 use super::{
     Services,
     config::DomainConfig,
+    device::{DeviceId, DeviceSpec},
     error::{Error, failed},
-    hotplug::free_number,
+    estate::Estate,
     memory,
     plan::Plan,
     store_entries::{self, RingPorts},
 };
+
+/// A domain that is to be built, and what goes into it.
+#[derive(Debug)]
+pub struct Site {
+    /// Which.
+    pub domain: DomId,
+    /// What it is made from.
+    pub config: DomainConfig,
+    /// Its name.
+    pub name: String,
+    /// Its devices.
+    pub devices: Vec<(DeviceId, DeviceSpec)>,
+}
+
+impl Site {
+    /// That of a domain with this estate.
+    pub fn new(domain: DomId, config: &DomainConfig, estate: &Estate) -> Site {
+        let devices = estate.devices().map(|(id, device)| (id, device.clone())).collect();
+        Site { domain, config: config.clone(), name: estate.name(), devices }
+    }
+}
 
 /// Makes an empty domain: vCPUs, and the right to as many frames as it is to have.
 ///
@@ -39,12 +63,8 @@ pub fn create_empty(config: &DomainConfig) -> Result<DomId, Errno> {
 ///
 /// # Errors
 /// Says which step failed.
-pub async fn fill(
-    services: &Services,
-    domain: DomId,
-    config: &DomainConfig,
-    plan: &Plan<'_>,
-) -> Result<(), Error> {
+pub async fn fill(services: &Services, site: &Site, plan: &Plan<'_>) -> Result<(), Error> {
+    let domain = site.domain;
     memory::populate(domain, &plan.ram).map_err(failed("give the domain its memory"))?;
     for segment in plan.segments() {
         memory::copy_to(domain, segment.address, segment.bytes)
@@ -56,11 +76,11 @@ pub async fn fill(
     let store = Ring::make(domain, STORE_FRAME, Index::StorePfn, Index::StoreEvtchn)
         .map_err(failed("make the store's ring"))?;
     let ports = RingPorts { console: console.guest_port, store: store.guest_port };
-    publish(services, domain, config, ports).await.map_err(failed("write the store's entries"))?;
+    publish(&services.store, site, ports).await.map_err(failed("write the store's entries"))?;
 
     services.store_server.introduce(domain, store.page, store.channel);
-    let has_uart = config.vuart.is_some();
-    services.consoles.attach(domain, &config.name, console.page, console.channel, has_uart);
+    let has_uart = site.config.vuart.is_some();
+    services.consoles.attach(domain, &site.name, console.page, console.channel, has_uart);
 
     let (pc, x0) = (plan.image.entry, plan.tree_address);
     let context = VcpuContext { pc, x0, ..VcpuContext::default() };
@@ -68,23 +88,11 @@ pub async fn fill(
         .map_err(failed("set where the domain starts"))
 }
 
-async fn publish(
-    services: &Services,
-    domain: DomId,
-    config: &DomainConfig,
-    ports: RingPorts,
-) -> Result<(), Errno> {
-    store_entries::publish_domain(&services.store, domain, config, ports).await?;
-    for disk in &config.disk {
-        store_entries::publish_disk(&services.store, domain, disk).await?;
-    }
-    for (number, vif) in (0..).zip(&config.vif) {
-        let address = vif.address(&config.name, number);
-        store_entries::publish_vif(&services.store, domain, number, address, vif).await?;
-    }
-    for device in &config.device {
-        let number = free_number(&services.store, domain, device.class).await;
-        store_entries::publish_device(&services.store, domain, number, device).await?;
+async fn publish(store: &Client, site: &Site, ports: RingPorts) -> Result<(), Errno> {
+    let Site { domain, config, name, devices } = site;
+    store_entries::publish_domain(store, *domain, name, config, ports).await?;
+    for (id, device) in devices {
+        store_entries::publish_device(store, *domain, *id, device).await?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use abi::sched::ShutdownReason;
 use serde::{Deserialize, Deserializer, de};
 use thiserror::Error;
 
-use super::{cpus::Cpus, device::DeviceSpec, disk::DiskSpec, vif::VifSpec};
+use super::{cpus::Cpus, device::DeviceSpec, disk::DiskSpec, generic::GenericSpec, vif::VifSpec};
 
 /// Keys whose value is text: on the command line they need no quotes.
 const TEXT_KEYS: [&str; 10] = [
@@ -101,7 +101,7 @@ pub struct DomainConfig {
     pub vif: Vec<VifSpec>,
     /// Its devices of other classes.
     #[serde(default, deserialize_with = "devices")]
-    pub device: Vec<DeviceSpec>,
+    pub device: Vec<GenericSpec>,
     /// Boot arguments of its kernel.
     #[serde(default)]
     pub cmdline: String,
@@ -179,9 +179,12 @@ impl DomainConfig {
         arguments
     }
 
-    /// Whether any part of this real disk is one of its disks.
-    pub fn uses_disk(&self, name: &str) -> bool {
-        self.disk.iter().flat_map(DiskSpec::uses).any(|(disk, ..)| disk == name)
+    /// Its devices of all classes.
+    pub fn devices(&self) -> impl Iterator<Item = DeviceSpec> {
+        let disks = self.disk.iter().cloned().map(DeviceSpec::Disk);
+        let interfaces = self.vif.iter().cloned().map(DeviceSpec::Vif);
+        let others = self.device.iter().cloned().map(DeviceSpec::Generic);
+        disks.chain(interfaces).chain(others)
     }
 
     /// What to do when it stops for this reason.
@@ -437,8 +440,8 @@ fn interfaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<VifSpec>
     each(deserializer, "vif", VifSpec::parse)
 }
 
-fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<DeviceSpec>, D::Error> {
-    each(deserializer, "device", DeviceSpec::parse)
+fn devices<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<GenericSpec>, D::Error> {
+    each(deserializer, "device", GenericSpec::parse)
 }
 
 /// A list of texts, each read by itself.

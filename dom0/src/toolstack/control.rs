@@ -3,12 +3,12 @@
 use alloc::{format, rc::Rc, string::ToString};
 use core::time::Duration;
 
-use abi::{DomId, Errno};
+use abi::Errno;
 use embassy_futures::select::{Either3, select3};
 use pv_guest_kernel::{hypercall, time, xenstore::Client};
 
 use super::{
-    Summary, Toolstack, UNKNOWN,
+    Summary, Toolstack,
     domain::{Ended, Phase},
     error::{Error, failed},
     store_entries,
@@ -61,10 +61,10 @@ impl Toolstack {
     /// # Errors
     /// There is no such domain; it does not listen.
     pub async fn ask(&self, name: &str, request: Request) -> Result<Rc<Ended>, Error> {
-        let Summary { name, info } = self.find_guest(name)?;
-        let ended = self.running(info.domain, &name)?;
+        let guest = self.find_guest(name)?;
+        let ended = self.running(&guest)?;
         let store = &self.0.services.store;
-        let path = format!("{}/control/shutdown", store_entries::domain_path(info.domain));
+        let path = format!("{}/control/shutdown", store_entries::domain_path(guest.info.domain));
         let asking = failed("ask the domain to end itself");
         store.write(&path, request.value()).await.map_err(asking)?;
         match select3(acknowledged(store, &path, request), ended.wait(), time::sleep(PATIENCE))
@@ -75,7 +75,7 @@ impl Toolstack {
             Either3::Third(()) => {
                 // Taken back, so that it does not end when nobody expects it any more.
                 store.write(&path, "").await.map_err(failed("take the request back"))?;
-                Err(Error::NoShutdownSupport { name })
+                Err(Error::NoShutdownSupport { name: guest.name })
             }
         }
     }
@@ -85,23 +85,22 @@ impl Toolstack {
     /// # Errors
     /// There is no such domain; the store's.
     pub async fn sysrq(&self, name: &str, key: char) -> Result<(), Error> {
-        let id = self.find_guest(name)?.info.domain;
-        let path = format!("{}/control/sysrq", store_entries::domain_path(id));
+        let guest = self.find_guest(name)?;
+        self.running(&guest)?;
+        let path = format!("{}/control/sysrq", store_entries::domain_path(guest.info.domain));
         let written = self.0.services.store.write(&path, &key.to_string()).await;
         written.map_err(failed("pass the key to the domain"))
     }
 
     /// The end of a domain that runs.
-    fn running(&self, id: DomId, name: &str) -> Result<Rc<Ended>, Error> {
-        let domains = self.0.domains.borrow();
-        let state = match domains.get(&id).map(|domain| (domain.phase, &domain.ended)) {
-            Some((Phase::Running, ended)) => return Ok(ended.clone()),
-            Some((Phase::Building, _)) => "is still being built",
-            Some((Phase::Preserved, _)) => "has stopped already and is preserved; use xl destroy",
-            Some((Phase::Ending, _)) => "is being taken down",
-            None => UNKNOWN,
-        };
-        Err(Error::WrongState { name: name.to_string(), state })
+    fn running(&self, guest: &Summary) -> Result<Rc<Ended>, Error> {
+        self.with(guest, |domain| match domain.phase {
+            Phase::Preserved => {
+                let state = "has stopped already and is preserved; use xl destroy";
+                Err(Error::WrongState { name: domain.estate.name(), state })
+            }
+            _ => Ok(domain.ended.clone()),
+        })?
     }
 }
 

@@ -1,15 +1,18 @@
 //! From a domain file to a domain that runs.
 
-use alloc::{collections::BTreeSet, string::ToString};
+use alloc::string::ToString;
 
 use abi::{DomId, Errno};
 use pv_guest_kernel::hypercall;
 
 use super::{
-    Toolstack, build,
+    Toolstack, block,
+    build::{self, Site},
     config::{DomainConfig, Override},
+    destroy::Claim,
     domain::{Domain, End},
     error::{Error, failed},
+    estate::Estate,
     memory,
     plan::Plan,
     scheduling,
@@ -46,15 +49,23 @@ impl Toolstack {
     }
 
     /// The same from what a domain file says.
-    pub(super) async fn create_from(
+    async fn create_from(&self, config: DomainConfig, start: Start) -> Result<DomId, Error> {
+        let mut estate = Estate::new(&self.0.registry, &config.name)?;
+        for device in config.devices() {
+            let sectors = block::sectors(&device).await?;
+            estate.add(device, sectors)?;
+        }
+        self.create_with(config, estate, start).await
+    }
+
+    /// The same with a name and devices that are the new domain's already.
+    pub(super) async fn create_with(
         &self,
         config: DomainConfig,
+        estate: Estate,
         start: Start,
     ) -> Result<DomId, Error> {
         let plan = Plan::new(&config, self.ramdisk())?;
-        self.check_name_is_free(&config.name)?;
-        self.check_disks(&config.name, &config.disk).await?;
-        self.check_addresses(&config).await?;
         let free_frames = free_frames()?;
         let out_of_memory = Error::OutOfMemory { needed: config.memory, free_frames };
         if free_frames < memory::frames(config.memory) {
@@ -66,14 +77,12 @@ impl Toolstack {
         };
 
         let id = build::create_empty(&config).map_err(failed("make a domain")).map_err(explain)?;
-        // From here on its name and disks are taken.
-        self.0.domains.borrow_mut().insert(id, Domain::new(config.clone()));
-        match self.build_and_start(id, &config, &plan, start).await {
+        let site = Site::new(id, &config, &estate);
+        self.0.domains.borrow_mut().insert(id, Domain::new(config, estate));
+        match self.build_and_start(&site, &plan, start).await {
             Ok(()) => Ok(id),
             Err(error) => {
-                if let Some(claim) = self.claim(id) {
-                    self.dismantle(claim, End::Destroyed).await;
-                }
+                drop(self.dismantle(Claim::by_builder(id), End::Destroyed).await);
                 Err(explain(error))
             }
         }
@@ -81,34 +90,24 @@ impl Toolstack {
 
     async fn build_and_start(
         &self,
-        id: DomId,
-        config: &DomainConfig,
+        site: &Site,
         plan: &Plan<'_>,
         start: Start,
     ) -> Result<(), Error> {
-        scheduling::apply(id, config)?;
-        build::fill(&self.0.services, id, config, plan).await?;
-        if let Some(domain) = self.0.domains.borrow_mut().get_mut(&id) {
-            domain.built();
+        scheduling::apply(site.domain, &site.config)?;
+        build::fill(&self.0.services, site, plan).await?;
+        let mut domains = self.0.domains.borrow_mut();
+        if !domains.get_mut(&site.domain).is_some_and(Domain::built) {
+            let state = "was destroyed while it was being built";
+            return Err(Error::WrongState { name: site.name.clone(), state });
         }
+        drop(domains);
         match start {
             Start::Paused => Ok(()),
-            Start::Running => hypercall::domctl::unpause(id).map_err(failed("start the domain")),
-        }
-    }
-
-    /// Every interface has an address of its own.
-    async fn check_addresses(&self, config: &DomainConfig) -> Result<(), Error> {
-        let addresses =
-            (0..).zip(&config.vif).map(|(number, vif)| vif.address(&config.name, number));
-        let mut seen = BTreeSet::new();
-        for address in addresses {
-            if !seen.insert(address) {
-                return Err(Error::AddressInUse { address, user: config.name.clone() });
+            Start::Running => {
+                hypercall::domctl::unpause(site.domain).map_err(failed("start the domain"))
             }
-            self.check_address(address).await?;
         }
-        Ok(())
     }
 }
 

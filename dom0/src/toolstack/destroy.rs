@@ -3,18 +3,16 @@
 //! There is one way to do so, and it serves for `xl destroy`, for a domain that has stopped and for
 //! one that could not be built to the end: so nothing is left behind by any.
 
-use alloc::{rc::Rc, vec::Vec};
+use alloc::vec::Vec;
 
 use abi::DomId;
 use pv_guest_kernel::hypercall;
 
 use super::{
     PAST_MAX, Services, Summary, Toolstack, UNKNOWN,
-    config::DomainConfig,
-    devices,
-    domain::{End, Ended, Past, Phase},
+    domain::{Domain, End, Past},
     error::Error,
-    store_entries,
+    store_entries, teardown,
 };
 use crate::console;
 
@@ -22,11 +20,15 @@ use crate::console;
 #[derive(Debug)]
 pub struct Claim {
     id: DomId,
-    /// What it was made from.
-    pub config: DomainConfig,
-    ended: Rc<Ended>,
-    /// How far it was.
-    was: Phase,
+    /// Whether it has ever run: then it had something to say.
+    has_run: bool,
+}
+
+impl Claim {
+    /// The right of the one who has been building it.
+    pub fn by_builder(id: DomId) -> Claim {
+        Claim { id, has_run: false }
+    }
 }
 
 impl Toolstack {
@@ -35,12 +37,12 @@ impl Toolstack {
     /// # Errors
     /// There is no such domain.
     pub async fn destroy(&self, name: &str) -> Result<(), Error> {
-        if self.0.restarting.borrow_mut().remove(name) {
+        if self.0.restarting.borrow_mut().remove(name).is_some() {
             return Ok(());
         }
         let Summary { name, info } = self.find_guest(name)?;
         if let Some(claim) = self.claim(info.domain) {
-            self.dismantle(claim, End::Destroyed).await;
+            drop(self.dismantle(claim, End::Destroyed).await);
             return Ok(());
         }
         let ended = self.0.domains.borrow().get(&info.domain).map(|domain| domain.ended.clone());
@@ -54,19 +56,18 @@ impl Toolstack {
     /// The right to take a domain apart; None if somebody else has it, or there is no domain.
     pub(super) fn claim(&self, id: DomId) -> Option<Claim> {
         let mut domains = self.0.domains.borrow_mut();
-        let domain = domains.get_mut(&id).filter(|domain| domain.phase != Phase::Ending)?;
-        let was = core::mem::replace(&mut domain.phase, Phase::Ending);
-        Some(Claim { id, config: domain.config.clone(), ended: domain.ended.clone(), was })
+        domains.get_mut(&id)?.begin_end().then_some(Claim { id, has_run: true })
     }
 
-    /// Takes a domain apart, whatever state building it or running it left it in; returns when it
-    /// is gone. Only the monitor can keep it longer: until nobody maps its memory any more.
-    pub(super) async fn dismantle(&self, claim: Claim, end: End) {
-        let Claim { id, config, ended, was } = claim;
+    /// Takes a domain apart, whatever state building it or running it left it in; returns, when it
+    /// is gone, what was known of it. Only the monitor can keep it longer: until nobody maps its
+    /// memory any more.
+    pub(super) async fn dismantle(&self, claim: Claim, end: End) -> Option<Domain> {
+        let Claim { id, has_run } = claim;
         let Services { store_server, store, consoles, .. } = &self.0.services;
         // It may be stopped already: what matters is that it does not run from here on.
         let _ = hypercall::domctl::pause(id);
-        devices::detach_all(store, id).await;
+        teardown::detach_all(store, id).await;
         // A domain that failed half-built may have no connection yet.
         let _ = store_server.release(id);
         if let Err(error) = store_entries::remove(store, id).await {
@@ -77,11 +78,12 @@ impl Toolstack {
         if let Err(error) = hypercall::domctl::destroy(id) {
             log::error!("{id}: cannot be destroyed: {error}");
         }
-        self.0.domains.borrow_mut().remove(&id);
-        if was != Phase::Building {
-            self.remember(Past { name: config.name, id, end, output });
+        let domain = self.0.domains.borrow_mut().remove(&id)?;
+        if has_run {
+            self.remember(Past { name: domain.estate.name(), id, end, output });
         }
-        ended.tell(end);
+        domain.ended.tell(end);
+        Some(domain)
     }
 
     /// Ends the domain's console; returns what is kept of its output.

@@ -13,6 +13,9 @@ use thiserror::Error;
 use super::rate::{NotARate, Rate};
 use crate::block::target::{NotATarget, Part, Target};
 
+/// Disks in the store.
+pub const CLASS: &str = "vbd";
+
 /// What a guest may do with a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

@@ -5,7 +5,7 @@ use core::{cell::Cell, fmt, time::Duration};
 
 use abi::{DomId, domctl::DomainInfo, sched::ShutdownReason};
 
-use super::config::DomainConfig;
+use super::{config::DomainConfig, estate::Estate};
 use pv_guest_kernel::{condition::Condition, time};
 
 /// How far a domain has come.
@@ -13,6 +13,8 @@ use pv_guest_kernel::{condition::Condition, time};
 pub enum Phase {
     /// Being built.
     Building,
+    /// Being built, and to be taken apart as soon as that is over.
+    Cancelled,
     /// In operation, or paused.
     Running,
     /// Stopped, and kept for inspection.
@@ -76,6 +78,8 @@ impl Ended {
 pub struct Domain {
     /// What it was made from.
     pub config: DomainConfig,
+    /// Its name and its devices, as they are now.
+    pub estate: Estate,
     /// When its building began, since the machine's start.
     pub since: Duration,
     /// How far it is.
@@ -86,14 +90,33 @@ pub struct Domain {
 
 impl Domain {
     /// One whose building begins.
-    pub fn new(config: DomainConfig) -> Domain {
-        Domain { config, since: time::now(), phase: Phase::Building, ended: Rc::default() }
+    pub fn new(config: DomainConfig, estate: Estate) -> Domain {
+        let (since, phase, ended) = (time::now(), Phase::Building, Rc::default());
+        Domain { config, estate, since, phase, ended }
     }
 
-    /// It is built. If somebody has begun to take it apart meanwhile, that goes on.
-    pub fn built(&mut self) {
-        if self.phase == Phase::Building {
+    /// It is built. Returns whether it may run: nobody wants it to be gone already.
+    pub fn built(&mut self) -> bool {
+        let may_run = self.phase == Phase::Building;
+        if may_run {
             self.phase = Phase::Running;
+        }
+        may_run
+    }
+
+    /// Begins its end; returns whether the caller is to take it apart. Nobody else is at it, and
+    /// whoever builds it does so himself: in the middle of it nothing could be told apart.
+    pub fn begin_end(&mut self) -> bool {
+        match self.phase {
+            Phase::Running | Phase::Preserved => {
+                self.phase = Phase::Ending;
+                true
+            }
+            Phase::Building => {
+                self.phase = Phase::Cancelled;
+                false
+            }
+            Phase::Cancelled | Phase::Ending => false,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use alloc::{string::String, vec::Vec};
 
-use abi::{DomId, Errno, net::MacAddress};
+use abi::{Errno, net::MacAddress};
 use thiserror::Error;
 
 use crate::block::disks::ClaimError;
@@ -13,6 +13,7 @@ use super::{
     cpus::Cpus,
     disk::VirtualDevice,
     image::ImageError,
+    ownership::{Taken, Thing},
 };
 
 /// What went wrong.
@@ -46,12 +47,10 @@ pub enum Error {
     #[error("dom0 runs this shell; to stop it and the machine, use poweroff")]
     Privileged,
     /// Names are unique.
-    #[error("domain `{name}` exists already with id {}; destroy it first or give name=...", id.0)]
+    #[error("domain `{name}` exists already; destroy it first or give name=...")]
     NameTaken {
         /// The name.
         name: String,
-        /// Who has it.
-        id: DomId,
     },
     /// No kernel with this name.
     #[error("there is no kernel `{name}` in the ramdisk; there are: {}", list(known))]
@@ -165,21 +164,13 @@ pub enum Error {
         /// The most.
         most: u32,
     },
-    /// No such interface.
-    #[error("domain `{name}` has no interface {number}; xl network-list {name} shows which")]
-    UnknownInterface {
-        /// The domain's name.
-        name: String,
-        /// What was asked for.
-        number: u32,
-    },
     /// No such device.
     #[error("domain `{name}` has no {class} {number}; xl device-list {name} shows what it has")]
     UnknownDevice {
         /// The domain's name.
         name: String,
         /// The class that was asked for.
-        class: String,
+        class: &'static str,
         /// The number that was asked for.
         number: u32,
     },
@@ -246,6 +237,16 @@ pub enum Error {
 /// For `map_err`: says what was tried when an [`Errno`] came.
 pub(super) fn failed(doing: &'static str) -> impl FnOnce(Errno) -> Error {
     move |errno| Error::Failed { doing, errno }
+}
+
+impl From<Taken> for Error {
+    fn from(Taken { thing, user }: Taken) -> Error {
+        match thing {
+            Thing::Name(name) => Error::NameTaken { name },
+            Thing::Sectors(place, _) => Error::DiskInUse { disk: place.disk, user },
+            Thing::Address(address) => Error::AddressInUse { address, user },
+        }
+    }
 }
 
 fn list(names: &[String]) -> String {

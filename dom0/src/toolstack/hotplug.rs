@@ -1,26 +1,26 @@
-//! Devices of domains that run, whatever their class.
+//! Devices of domains, those that come and go while they run included. All classes are treated
+//! alike.
 
 use alloc::{format, string::String, vec::Vec};
 
-use abi::{DomId, Errno, xenbus::State};
+use abi::{Errno, xenbus::State};
 use pv_guest_kernel::xenstore::Client;
 
 use super::{
-    Toolstack,
-    device::DeviceSpec,
-    devices,
+    Summary, Toolstack, block,
+    device::{DeviceId, DeviceSpec},
     error::{Error, failed},
-    store_entries::{self, Ends, backends_path},
+    store_entries::{self, Ends},
+    teardown,
 };
-use crate::backends;
 
-/// A device as `xl device-list` shows it.
+/// A device as the `-list` verbs of `xl` show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Its class.
-    pub class: &'static str,
-    /// Its number in the domain.
-    pub number: u32,
+    /// Which.
+    pub id: DeviceId,
+    /// What it was made from.
+    pub spec: DeviceSpec,
     /// What its two ends say of themselves.
     pub status: Status,
     /// Its backend's directory.
@@ -38,9 +38,39 @@ pub struct Status {
     pub error: Option<String>,
 }
 
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The guest's driver.
+    Frontend,
+    /// dom0's.
+    Backend,
+}
+
 impl Status {
+    /// Whose turn it is, while the device is not in operation: the other end waits for this one.
+    pub fn waits_for(&self) -> Option<Side> {
+        use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising, Unknown};
+        match (self.frontend, self.backend) {
+            (Connected, Connected) | (Closed | Unknown, Closed | Unknown) => None,
+            // The backend begins: it says what it can do.
+            (_, Unknown | Initialising) => Some(Side::Backend),
+            // Then the frontend says where its rings are, and the backend connects to them.
+            (Unknown | Initialising | InitWait | Closed, InitWait | Initialised) => {
+                Some(Side::Frontend)
+            }
+            (Initialised | Connected, InitWait | Initialised) => Some(Side::Backend),
+            (_, Connected) if !self.frontend.is_going() => Some(Side::Frontend),
+            // Whoever is not down yet has to go down.
+            (_, Closed) => Some(Side::Frontend),
+            (Closing | Closed, _) => Some(Side::Backend),
+            (_, Closing) => Some(Side::Frontend),
+            _ => Some(Side::Backend),
+        }
+    }
+
     /// Keys that are missing are shown as what they stand for: nothing.
-    pub(super) async fn read(store: &Client, ends: &Ends) -> Status {
+    async fn read(store: &Client, ends: &Ends) -> Status {
         let state = async |end: &str| {
             let state = store.read(&format!("{end}/state")).await;
             state.map_or(State::Unknown, |state| State::parse(state.as_bytes()))
@@ -54,20 +84,21 @@ impl Status {
 }
 
 impl Toolstack {
-    /// All devices of a domain.
+    /// A domain's devices.
     ///
     /// # Errors
     /// There is no such domain.
     pub async fn devices(&self, name: &str) -> Result<Vec<Device>, Error> {
-        let domain = self.find_guest(name)?.info.domain;
-        let store = &self.0.services.store;
+        let guest = self.find_guest(name)?;
+        let all = self.with(&guest, |domain| {
+            let devices = domain.estate.devices();
+            devices.map(|(id, spec)| (id, spec.clone())).collect::<Vec<_>>()
+        })?;
         let mut devices = Vec::new();
-        for class in backends::classes() {
-            for number in numbers(store, domain, class).await {
-                let ends = Ends::new(domain, class, number);
-                let status = Status::read(store, &ends).await;
-                devices.push(Device { class, number, status, path: ends.backend });
-            }
+        for (id, spec) in all {
+            let ends = Ends::of(guest.info.domain, id);
+            let status = Status::read(&self.0.services.store, &ends).await;
+            devices.push(Device { id, spec, status, path: ends.backend });
         }
         Ok(devices)
     }
@@ -75,43 +106,58 @@ impl Toolstack {
     /// Gives a domain a device; returns its number in its class.
     ///
     /// # Errors
-    /// There is no such domain; the store's.
-    pub async fn attach_device(&self, name: &str, device: &DeviceSpec) -> Result<u32, Error> {
-        let domain = self.find_guest(name)?.info.domain;
-        let store = &self.0.services.store;
-        let number = free_number(store, domain, device.class).await;
-        let published = store_entries::publish_device(store, domain, number, device);
-        published.await.map_err(failed("write the device's entries"))?;
-        Ok(number)
+    /// There is no such domain or no such disk; somebody has what belongs to the device; the
+    /// store's.
+    pub async fn attach(&self, name: &str, device: DeviceSpec) -> Result<u32, Error> {
+        self.attach_to(&self.find_guest(name)?, device).await
+    }
+
+    pub(super) async fn attach_to(
+        &self,
+        guest: &Summary,
+        device: DeviceSpec,
+    ) -> Result<u32, Error> {
+        let sectors = block::sectors(&device).await?;
+        // From here on it is this domain's and no other's.
+        let (id, device) = self.with(guest, |domain| domain.estate.add(device, sectors))??;
+        let domain = guest.info.domain;
+        let published =
+            store_entries::publish_device(&self.0.services.store, domain, id, &device).await;
+        published.map_err(|errno| {
+            // If the domain is gone, so is what it had.
+            let _ = self.with(guest, |domain| domain.estate.remove(id));
+            failed("write the device's entries")(errno)
+        })?;
+        Ok(id.number)
     }
 
     /// Takes a device away from a domain.
     ///
     /// # Errors
-    /// There is no such domain, or it has no such device; the store's.
-    pub async fn detach_device(&self, name: &str, class: &str, number: u32) -> Result<(), Error> {
-        let domain = self.find_guest(name)?.info.domain;
-        let ends = Ends::new(domain, class, number);
-        match devices::detach(&self.0.services.store, &ends).await {
-            Err(Errno::ENOENT) => {
-                Err(Error::UnknownDevice { name: name.into(), class: class.into(), number })
-            }
-            result => result.map_err(failed("take the device away")),
-        }
+    /// There is no such domain; it has no such device, or somebody takes it away already; the
+    /// store's.
+    pub async fn detach(&self, name: &str, id: DeviceId) -> Result<(), Error> {
+        self.detach_from(&self.find_guest(name)?, id).await
     }
-}
 
-/// The numbers of a domain's devices of a class, in order.
-pub(super) async fn numbers(store: &Client, domain: DomId, class: &str) -> Vec<u32> {
-    // There is no directory if there never was one.
-    let names = store.directory(&backends_path(domain, class)).await.unwrap_or_default();
-    let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.parse().ok()).collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-/// The first number that no device of the class has.
-pub(super) async fn free_number(store: &Client, domain: DomId, class: &str) -> u32 {
-    let taken = numbers(store, domain, class).await;
-    (0..).find(|number| !taken.contains(number)).unwrap_or_default()
+    pub(super) async fn detach_from(&self, guest: &Summary, id: DeviceId) -> Result<(), Error> {
+        if !self.with(guest, |domain| domain.estate.begin_removal(id))? {
+            let (DeviceId { class, number }, name) = (id, guest.name.clone());
+            return Err(Error::UnknownDevice { name, class, number });
+        }
+        let ends = Ends::of(guest.info.domain, id);
+        let detached = teardown::detach(&self.0.services.store, &ends).await;
+        // If the domain has gone meanwhile, so has the device.
+        let settle = self.with(guest, |domain| match detached {
+            Ok(()) | Err(Errno::ENOENT) => {
+                domain.estate.remove(id);
+                Ok(())
+            }
+            Err(errno) => {
+                domain.estate.cancel_removal(id);
+                Err(failed("take the device away")(errno))
+            }
+        });
+        settle.unwrap_or(Ok(()))
+    }
 }

@@ -1,9 +1,6 @@
 //! What domains are called, and how long they have been there.
 
-use alloc::{
-    format,
-    string::{String, ToString},
-};
+use alloc::{format, string::String};
 use core::time::Duration;
 
 use abi::DomId;
@@ -22,18 +19,29 @@ impl Toolstack {
     /// # Errors
     /// There is no such domain; the name is none, or taken; the store's.
     pub async fn rename(&self, name: &str, new: &str) -> Result<(), Error> {
-        let Summary { name, info } = self.find_guest(name)?;
+        let guest = self.find_guest(name)?;
         check_name(new).map_err(Error::BadName)?;
-        self.check_name_is_free(new)?;
-        match self.0.domains.borrow_mut().get_mut(&info.domain) {
-            Some(domain) => domain.config.name = new.to_string(),
-            None => return Err(Error::WrongState { name, state: UNKNOWN }),
-        }
-        for path in store_entries::name_paths(info.domain) {
-            let written = self.0.services.store.write(&path, new).await;
-            written.map_err(failed("write the domain's name into the store"))?;
-        }
-        Ok(())
+        self.rename_to(&guest, new).await
+    }
+
+    pub(super) async fn rename_to(&self, guest: &Summary, new: &str) -> Result<(), Error> {
+        let former = self.with(guest, |domain| domain.estate.rename(new))??;
+        // Whoever renames it at the same time, the name that it has now is what the store says.
+        let current = || self.with(guest, |domain| domain.estate.name());
+        let written = self.0.services.store.transaction(async |view| {
+            let Ok(name) = current() else { return Ok(()) };
+            for path in store_entries::name_paths(guest.info.domain) {
+                view.write(&path, &name).await?;
+            }
+            Ok(())
+        });
+        written.await.map_err(|errno| {
+            let is_new = current().is_ok_and(|name| name == new);
+            if is_new {
+                let _ = self.with(guest, |domain| domain.estate.undo_rename(former));
+            }
+            failed("write the domain's name into the store")(errno)
+        })
     }
 
     /// How long a domain has been there; dom0 as long as the machine.
@@ -49,18 +57,6 @@ impl Toolstack {
             },
         };
         Ok(time::now().saturating_sub(since))
-    }
-
-    /// Nobody has this name.
-    pub(super) fn check_name_is_free(&self, name: &str) -> Result<(), Error> {
-        let domains = self.0.domains.borrow();
-        let taken = domains.iter().find(|(_, domain)| domain.config.name == name);
-        let id = match taken {
-            Some((&id, _)) => id,
-            None if name == super::DOM0_NAME => DomId::DOM0,
-            None => return Ok(()),
-        };
-        Err(Error::NameTaken { name: name.to_string(), id })
     }
 }
 

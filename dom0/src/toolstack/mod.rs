@@ -1,14 +1,15 @@
 //! Makes, watches and ends domains.
 //!
-//! * [`config`], [`disk`], [`vif`], [`device`]: what a person writes about a domain.
+//! * [`config`], [`disk`], [`vif`], [`generic`], [`device`]: what a person writes about a domain.
 //! * [`image`], `device_tree`, `plan`: from that to the contents of its memory. Nothing exists yet.
 //! * `create`, `build`, `memory`, `store_entries`: makes it.
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
 //! * `control`, `vcpus`, `ballooning`: what one may ask of it while it runs.
 //! * `identity`: what it is called, and how long it has been there.
-//! * `network`, `hotplug`: interfaces, and devices of any class, while a domain runs.
+//! * `hotplug`, `block`: its devices, while it runs.
+//! * `ownership`, `estate`: what only one domain may have at a time, and who has it.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
-//! * `destroy`, `devices`: takes it apart, from whatever state it is in.
+//! * `destroy`, `teardown`: takes it apart, from whatever state it is in.
 
 mod ballooning;
 mod block;
@@ -20,25 +21,27 @@ mod create;
 mod destroy;
 pub mod device;
 mod device_tree;
-pub(crate) mod devices;
 pub mod disk;
 mod domain;
 mod error;
+mod estate;
+pub mod generic;
 mod hotplug;
 mod identity;
 pub mod image;
 mod memory;
-mod network;
+mod ownership;
 mod plan;
 mod rate;
 mod reaper;
 mod scheduling;
 pub(crate) mod store_entries;
+pub(crate) mod teardown;
 mod vcpus;
 pub mod vif;
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
     string::{String, ToString},
     vec,
@@ -50,19 +53,23 @@ use abi::{DomId, Errno, domctl::DomainInfo};
 use pv_guest_kernel::{executor, hypercall, xenstore::Client};
 
 pub use self::{
-    block::AttachedDisk,
+    block::DiskUse,
     control::Request,
     create::Start,
     domain::{End, Ended, Past, Summary},
     error::Error,
-    hotplug::{Device, Status},
+    hotplug::{Device, Side, Status},
     identity::clock,
-    network::Interface,
     scheduling::{Vcpu, Vcpus},
     vcpus::publish as publish_vcpus,
 };
-use self::{domain::Domain, error::failed};
-use crate::{console, ramdisk::Ramdisk, store};
+use self::{
+    domain::{Domain, Phase},
+    error::failed,
+    estate::Estate,
+    ownership::{Owned, Owner, Registry, Thing},
+};
+use crate::{console, network::DOM0_ADDRESS, ramdisk::Ramdisk, store};
 
 /// Domains that are gone and of which the last output is kept.
 const PAST_MAX: usize = 8;
@@ -94,8 +101,12 @@ struct Inner {
     services: Services,
     domains: RefCell<BTreeMap<DomId, Domain>>,
     past: RefCell<VecDeque<Past>>,
-    /// Names of domains that are gone and will be made again in a moment.
-    restarting: RefCell<BTreeSet<String>>,
+    /// What domains have, by their names, that are gone and will be made again in a moment.
+    restarting: RefCell<BTreeMap<String, Estate>>,
+    /// Who has what only one can have.
+    registry: Registry,
+    /// What nobody but dom0 has.
+    _dom0: Owned,
 }
 
 /// What one can look at of a domain's console.
@@ -114,31 +125,24 @@ pub enum Console {
     Past(Past),
 }
 
-/// One of the machine's disks and who uses it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DiskUse {
-    /// Its name.
-    pub name: String,
-    /// Its size.
-    pub bytes: u64,
-    /// Names of the domains.
-    pub users: Vec<String>,
-}
-
 impl Toolstack {
     /// Starts it: from now on domains that stop are noticed.
     ///
     /// # Errors
     /// The monitor does not tell us of domains.
     pub fn start(services: Services) -> Result<Toolstack, Errno> {
-        let toolstack = Toolstack(Rc::new(Inner {
-            services,
-            domains: RefCell::default(),
-            past: RefCell::default(),
-            restarting: RefCell::default(),
-        }));
+        let toolstack = Toolstack::new(services)?;
         executor::spawn(reaper::run(toolstack.clone(), reaper::bind()?)).detach();
         Ok(toolstack)
+    }
+
+    /// One that knows of no domain but dom0.
+    fn new(services: Services) -> Result<Toolstack, Errno> {
+        let registry = Registry::default();
+        let own = [Thing::Name(DOM0_NAME.to_string()), Thing::Address(DOM0_ADDRESS)];
+        let _dom0 = registry.take(&Owner::new(DOM0_NAME), own).map_err(|_| Errno::EEXIST)?;
+        let (domains, past, restarting) = Default::default();
+        Ok(Toolstack(Rc::new(Inner { services, domains, past, restarting, registry, _dom0 })))
     }
 
     /// Kernels and domain files.
@@ -148,7 +152,7 @@ impl Toolstack {
 
     /// Names of the domains that the toolstack made.
     pub fn names(&self) -> Vec<String> {
-        self.0.domains.borrow().values().map(|domain| domain.config.name.clone()).collect()
+        self.0.domains.borrow().values().map(|domain| domain.estate.name()).collect()
     }
 
     /// All domains that exist, dom0 first.
@@ -180,7 +184,7 @@ impl Toolstack {
                 .domains
                 .borrow()
                 .get(&id)
-                .map_or_else(|| "(null)".to_string(), |domain| domain.config.name.clone()),
+                .map_or_else(|| "(null)".to_string(), |domain| domain.estate.name()),
         };
         Summary { name, info }
     }
@@ -208,20 +212,18 @@ impl Toolstack {
         }
     }
 
-    /// The machine's disks.
-    pub fn disks(&self) -> Vec<DiskUse> {
-        let domains = self.0.domains.borrow();
-        let users = |name: &str| {
-            domains
-                .values()
-                .filter(|domain| domain.config.uses_disk(name))
-                .map(|domain| domain.config.name.clone())
-                .collect()
+    /// Looks at or changes what is known of a domain that is neither being built nor being taken
+    /// apart.
+    fn with<R>(&self, guest: &Summary, act: impl FnOnce(&mut Domain) -> R) -> Result<R, Error> {
+        let mut domains = self.0.domains.borrow_mut();
+        let domain = domains.get_mut(&guest.info.domain);
+        let state = match domain.map(|domain| (domain.phase, domain)) {
+            Some((Phase::Running | Phase::Preserved, domain)) => return Ok(act(domain)),
+            Some((Phase::Building, _)) => "is still being built",
+            Some((Phase::Cancelled | Phase::Ending, _)) => "is being taken down",
+            None => UNKNOWN,
         };
-        let known = crate::block::disks::list().into_iter();
-        known
-            .map(|disk| DiskUse { users: users(&disk.name), name: disk.name, bytes: disk.bytes })
-            .collect()
+        Err(Error::WrongState { name: guest.name.clone(), state })
     }
 
     /// Looks at the console of the domain with this name or number, or of the last one that had
@@ -249,3 +251,6 @@ impl Toolstack {
         past.iter().rev().find(|past| past.name == name || Some(past.id) == number).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

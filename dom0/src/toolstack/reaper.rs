@@ -1,6 +1,7 @@
 //! Learns from the monitor which domains have stopped, and does with them what their domain file
 //! says.
 
+use alloc::string::{String, ToString};
 use core::time::Duration;
 
 use abi::{DomId, Errno, domctl::DomainState, event::Virq, sched::ShutdownReason};
@@ -8,10 +9,10 @@ use pv_guest_kernel::{event::Channel, executor, time};
 
 use super::{
     Toolstack,
-    config::{Action, DomainConfig},
+    config::Action,
     create::Start,
     destroy::Claim,
-    domain::{End, Phase},
+    domain::{Domain, End, Phase},
 };
 
 /// A domain that stops as soon as it starts shall not keep the machine busy.
@@ -49,51 +50,48 @@ impl Toolstack {
         // A reason that nobody knows is the guest's fault.
         let reason = ShutdownReason::from_raw(reason).unwrap_or(ShutdownReason::Crash);
         let end = End::Shutdown(reason);
-        let Some(config) = self.running_config(id) else { return };
+        let Some((name, action)) = self.action(id, reason) else { return };
         if !end.is_success() {
-            log::warn!("{id}: {} {end}", config.name);
+            log::warn!("{id}: {name} {end}");
         }
-        match config.action(reason) {
-            Action::Preserve => self.preserve(id, end),
-            Action::Destroy => {
-                let Some(claim) = self.claim(id) else { return };
-                let toolstack = self.clone();
-                executor::spawn(async move { toolstack.dismantle(claim, end).await }).detach();
-            }
-            Action::Restart => {
-                let Some(claim) = self.claim(id) else { return };
-                executor::spawn(self.clone().restart(claim, end)).detach();
-            }
+        if action == Action::Preserve {
+            return self.preserve(id, end);
         }
+        let Some(claim) = self.claim(id) else { return };
+        let toolstack = self.clone();
+        executor::spawn(async move {
+            match action {
+                Action::Restart => toolstack.restart(claim, &name, end).await,
+                Action::Destroy | Action::Preserve => drop(toolstack.dismantle(claim, end).await),
+            }
+        })
+        .detach();
     }
 
-    /// What a domain that counts as running was made from.
-    fn running_config(&self, id: DomId) -> Option<DomainConfig> {
+    /// What a domain that counts as running is called, and what is to be done when it stops.
+    fn action(&self, id: DomId, reason: ShutdownReason) -> Option<(String, Action)> {
         let domains = self.0.domains.borrow();
         let domain = domains.get(&id).filter(|domain| domain.phase == Phase::Running)?;
-        Some(domain.config.clone())
+        Some((domain.estate.name(), domain.config.action(reason)))
     }
 
     fn preserve(&self, id: DomId, end: End) {
         if let Some(domain) = self.0.domains.borrow_mut().get_mut(&id) {
-            log::warn!("{id}: it is preserved until xl destroy {}", domain.config.name);
+            log::warn!("{id}: it is preserved until xl destroy {}", domain.estate.name());
             domain.phase = Phase::Preserved;
             domain.ended.tell(end);
         }
         self.0.services.store_server.announce_shutdown();
     }
 
-    async fn restart(self, claim: Claim, end: End) {
-        let config = claim.config.clone();
-        let name = config.name.clone();
-        self.0.restarting.borrow_mut().insert(name.clone());
-        self.dismantle(claim, end).await;
+    /// Makes a domain again. What it has stays its own in between.
+    async fn restart(&self, claim: Claim, name: &str, end: End) {
+        let Some(Domain { config, estate, .. }) = self.dismantle(claim, end).await else { return };
+        self.0.restarting.borrow_mut().insert(name.to_string(), estate);
         time::sleep(RESTART_DELAY).await;
         // Unless somebody destroyed it meanwhile.
-        if !self.0.restarting.borrow_mut().remove(&name) {
-            return;
-        }
-        if let Err(error) = self.create_from(config, Start::Running).await {
+        let Some(estate) = self.0.restarting.borrow_mut().remove(name) else { return };
+        if let Err(error) = self.create_with(config, estate, Start::Running).await {
             log::error!("{name} cannot be started again: {error}");
         }
     }

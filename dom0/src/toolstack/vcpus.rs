@@ -38,6 +38,10 @@ pub async fn publish(store: &Client, domain: DomId, online: u32, all: u32) -> Re
     let directory = store_entries::domain_path(domain);
     store
         .transaction(async |view| {
+            // A domain that is gone gets no directory again.
+            if domain != DomId::DOM0 {
+                view.read(&format!("{directory}/domid")).await?;
+            }
             for vcpu in 0..all {
                 let path = format!("{directory}/{}", availability_key(vcpu));
                 view.write(&path, availability(vcpu, online)).await?;

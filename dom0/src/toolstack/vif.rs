@@ -8,6 +8,8 @@ use thiserror::Error;
 
 use super::rate::{NotARate, Rate};
 
+/// Network interfaces in the store.
+pub const CLASS: &str = "vif";
 /// The only bridge, by the name that xl gives to the first.
 pub const BRIDGE: &str = "xenbr0";
 /// The first half of addresses that are made up: Xen's.
@@ -43,9 +45,14 @@ impl VifSpec {
         Ok(spec)
     }
 
+    /// The same with a hardware address, which it keeps.
+    pub fn settled(self, domain: &str, number: u32) -> VifSpec {
+        VifSpec { mac: Some(self.address(domain, number)), ..self }
+    }
+
     /// Its hardware address: if it was given none, one that follows from the domain's name and the
     /// interface's number, so that it is the same each time.
-    pub fn address(&self, domain: &str, number: u32) -> MacAddress {
+    fn address(&self, domain: &str, number: u32) -> MacAddress {
         self.mac.unwrap_or_else(|| {
             // FNV-1a: spreads well, and needs no more than this.
             let step = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
