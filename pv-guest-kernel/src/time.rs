@@ -72,10 +72,11 @@ pub(crate) fn next_deadline() -> Option<Duration> {
 
 /// Wakes the sleepers that are due.
 pub(crate) fn wake_expired() {
-    if next_deadline().is_none() {
+    let Some(deadline) = next_deadline() else { return };
+    let now = now();
+    if deadline > now {
         return;
     }
-    let now = now();
     while let Some(waker) = TIMERS.with(|timers| timers.borrow_mut().pop_expired(now)) {
         waker.wake();
     }

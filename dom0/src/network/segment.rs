@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 
 use abi::PAGE_SIZE;
 use pv_guest_kernel::grant::{CopyBatch, End};
+use pv_guest_kernel::network::checksum::{self, Fill};
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber,
 };
 use thiserror::Error;
 
-use super::checksum;
 use super::frame::{Buffer, Checksum, ETHERNET_HEADER, Frame, Head, WHOLE};
 
 /// Bytes of payload in a segment at least (as in Linux, `TCP_MIN_MSS`): bounds their number.
@@ -108,7 +108,9 @@ impl Headers {
             place.copy_from_slice(&self.bytes);
         }
         self.adapt(bytes, number, sent, is_last).ok_or(SegmentError::NotTcp)?;
-        checksum::fill(bytes).ok_or(SegmentError::NotTcp)?;
+        if !checksum::fill(bytes, Fill::Whole) {
+            return Err(SegmentError::NotTcp);
+        }
         let headers = bytes.get(..self.bytes.len()).unwrap_or_default();
         head.buffer.page().write_bytes(head.offset, headers);
         Ok(())
@@ -119,7 +121,6 @@ impl Headers {
         let mut packet = Ipv4Packet::new_unchecked(bytes.get_mut(ETHERNET_HEADER..)?);
         packet.set_total_len(u16::try_from(length - ETHERNET_HEADER).ok()?);
         packet.set_ident(self.identification.wrapping_add(number as u16));
-        packet.fill_checksum();
         let mut segment = TcpPacket::new_checked(packet.payload_mut()).ok()?;
         segment.set_seq_number(self.sequence + sent);
         if !is_last {

@@ -7,6 +7,7 @@
 use alloc::boxed::Box;
 
 use abi::net::MacAddress;
+use pv_guest_kernel::network::checksum;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
     Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Address, Ipv4Packet,
@@ -94,7 +95,8 @@ fn answer_ping(bytes: &mut [u8]) -> Option<()> {
     let mut packet = Ipv4Packet::new_checked(bytes).ok()?;
     let whole = !packet.more_frags() && packet.frag_offset() == 0;
     let sender = packet.src_addr();
-    if packet.version() != 4 || !packet.verify_checksum() || packet.dst_addr() != ADDRESS {
+    if packet.version() != 4 || !checksum::header_is_right(&packet) || packet.dst_addr() != ADDRESS
+    {
         return None;
     }
     if packet.next_header() != IpProtocol::Icmp || !whole || sender.is_multicast() {
@@ -112,7 +114,7 @@ fn answer_ping(bytes: &mut [u8]) -> Option<()> {
     packet.set_src_addr(ADDRESS);
     packet.set_dst_addr(sender);
     packet.set_hop_limit(HOPS);
-    packet.fill_checksum();
+    checksum::fill_header(&mut packet);
     Some(())
 }
 

@@ -1,16 +1,19 @@
-//! Checksums of TCP, UDP and ICMP. Those of TCP and UDP are left to others where that is possible, and
-//! none is looked at in a frame whose sender vouches for it: between two guests of one machine nobody
-//! needs them.
+//! Checksums. Those of TCP and UDP are left to others where that is possible, and none is looked at
+//! in a frame whose sender vouches for it: between two guests of one machine nobody needs them.
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetFrame, EthernetProtocol, Icmpv4Packet, IpAddress, IpProtocol, Ipv4Address, Ipv4Packet,
-    TcpPacket, UdpPacket,
+    EthernetFrame, EthernetProtocol, Icmpv4Packet, IpProtocol, Ipv4Packet, TcpPacket, UdpPacket,
 };
+
+mod sum;
+
+use sum::add;
+pub use sum::sum;
 
 /// What is done with the checksum of TCP or UDP in a frame that is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fill {
+pub enum Fill {
     /// The sum of the pseudo-header, to which others add the rest.
     Pseudo,
     /// All of it.
@@ -19,95 +22,121 @@ pub(super) enum Fill {
 
 /// What the TCP/IP stack itself has to do: the rest is done here.
 pub(super) fn capabilities() -> ChecksumCapabilities {
-    let mut left_to_us = ChecksumCapabilities::default();
-    left_to_us.tcp = smoltcp::phy::Checksum::None;
-    left_to_us.udp = smoltcp::phy::Checksum::None;
-    left_to_us.icmpv4 = smoltcp::phy::Checksum::None;
+    let mut left_to_us = ChecksumCapabilities::ignored();
+    left_to_us.icmpv6 = smoltcp::phy::Checksum::Both;
     left_to_us
 }
 
-/// Fills in the checksum; says whether there is one that was filled as `how` says.
-pub(super) fn fill(frame: &mut [u8], how: Fill) -> bool {
-    segment(frame, |protocol, source, destination, bytes| match protocol {
+/// Fills in the checksums of IPv4, and of ICMP, TCP or UDP in it. Says whether there is one that was
+/// filled as `how` says.
+pub fn fill(frame: &mut [u8], how: Fill) -> bool {
+    let Some(mut packet) = ipv4(frame) else { return false };
+    fill_header(&mut packet);
+    if is_fragment(&packet) {
+        return false;
+    }
+    let pseudo = pseudo(&packet);
+    let protocol = packet.next_header();
+    fill_segment(protocol, pseudo, packet.payload_mut(), how).unwrap_or(false)
+}
+
+/// Fills in the checksum of the header of IPv4.
+pub fn fill_header(packet: &mut Ipv4Packet<&mut [u8]>) {
+    packet.set_checksum(0);
+    let header = packet.as_ref().get(..packet.header_len().into()).unwrap_or_default();
+    packet.set_checksum(!sum(header));
+}
+
+fn fill_segment(
+    protocol: IpProtocol,
+    pseudo: u16,
+    bytes: &mut [u8],
+    how: Fill,
+) -> smoltcp::wire::Result<bool> {
+    let whole = |bytes: &[u8]| !add(pseudo, sum(bytes));
+    match protocol {
         IpProtocol::Tcp => {
-            let length = bytes.len();
-            let Ok(mut packet) = TcpPacket::new_checked(bytes) else { return false };
-            match how {
-                Fill::Whole => packet.fill_checksum(&source.into(), &destination.into()),
-                Fill::Pseudo => packet.set_checksum(pseudo(6, source, destination, length)),
-            }
-            true
+            TcpPacket::new_checked(&mut *bytes)?.set_checksum(0);
+            let checksum = if how == Fill::Pseudo { pseudo } else { whole(bytes) };
+            TcpPacket::new_unchecked(bytes).set_checksum(checksum);
+            Ok(true)
         }
         IpProtocol::Udp => {
-            let length = bytes.len();
-            let Ok(mut packet) = UdpPacket::new_checked(bytes) else { return false };
-            match how {
-                Fill::Whole => packet.fill_checksum(&source.into(), &destination.into()),
-                Fill::Pseudo => packet.set_checksum(pseudo(17, source, destination, length)),
-            }
-            true
+            UdpPacket::new_checked(&mut *bytes)?.set_checksum(0);
+            let checksum = match how {
+                Fill::Pseudo => pseudo,
+                // Zero means that there is none (RFC 768).
+                Fill::Whole => {
+                    core::num::NonZeroU16::new(whole(bytes)).map_or(u16::MAX, Into::into)
+                }
+            };
+            UdpPacket::new_unchecked(bytes).set_checksum(checksum);
+            Ok(true)
         }
         IpProtocol::Icmp => {
             // Nobody adds the rest to this one.
-            let _ = Icmpv4Packet::new_checked(bytes).map(|mut packet| packet.fill_checksum());
-            false
+            Icmpv4Packet::new_checked(&mut *bytes)?.set_checksum(0);
+            let checksum = !sum(bytes);
+            Icmpv4Packet::new_unchecked(bytes).set_checksum(checksum);
+            Ok(false)
         }
-        _ => false,
-    })
-    .unwrap_or(false)
+        _ => Ok(false),
+    }
 }
 
-/// Whether the checksum is right; also if there is none.
+/// Whether the checksums are right, those that are there.
 pub(super) fn is_right(frame: &mut [u8]) -> bool {
-    let looked = segment(frame, |protocol, source, destination, bytes| {
-        let (source, destination): (IpAddress, IpAddress) = (source.into(), destination.into());
-        match protocol {
-            IpProtocol::Tcp => TcpPacket::new_checked(bytes)
-                .is_ok_and(|packet| packet.verify_checksum(&source, &destination)),
-            IpProtocol::Udp => UdpPacket::new_checked(bytes)
-                .is_ok_and(|packet| packet.verify_checksum(&source, &destination)),
-            IpProtocol::Icmp => {
-                Icmpv4Packet::new_checked(bytes).is_ok_and(|packet| packet.verify_checksum())
-            }
-            _ => true,
+    let Some(packet) = ipv4(frame) else { return true };
+    if !header_is_right(&packet) {
+        return false;
+    }
+    if is_fragment(&packet) {
+        return true;
+    }
+    let packet = Ipv4Packet::new_unchecked(&*packet.into_inner());
+    let bytes = packet.payload();
+    match packet.next_header() {
+        IpProtocol::Udp if UdpPacket::new_checked(bytes).is_ok_and(|udp| udp.checksum() == 0) => {
+            true
         }
-    });
-    looked.unwrap_or(true)
+        IpProtocol::Tcp | IpProtocol::Udp => add(pseudo(&packet), sum(bytes)) == u16::MAX,
+        IpProtocol::Icmp => sum(bytes) == u16::MAX,
+        _ => true,
+    }
 }
 
-/// Calls `work` with the payload of an IPv4 packet that is no fragment.
-fn segment<R>(
-    frame: &mut [u8],
-    work: impl FnOnce(IpProtocol, Ipv4Address, Ipv4Address, &mut [u8]) -> R,
-) -> Option<R> {
-    let mut frame = EthernetFrame::new_checked(frame).ok()?;
-    if frame.ethertype() != EthernetProtocol::Ipv4 {
-        return None;
-    }
-    let mut packet = Ipv4Packet::new_checked(frame.payload_mut()).ok()?;
-    if packet.more_frags() || packet.frag_offset() != 0 {
-        return None;
-    }
-    let (protocol, source, destination) =
-        (packet.next_header(), packet.src_addr(), packet.dst_addr());
-    Some(work(protocol, source, destination, packet.payload_mut()))
+/// Whether the checksum of the header of IPv4 is right.
+pub fn header_is_right<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> bool {
+    let header = packet.as_ref().get(..packet.header_len().into());
+    header.is_some_and(|header| sum(header) == u16::MAX)
 }
 
-/// The sum of a pseudo-header (RFC 9293, section 3.1), not complemented.
-fn pseudo(protocol: u16, source: Ipv4Address, destination: Ipv4Address, length: usize) -> u16 {
-    let words = [source.octets(), destination.octets()]
+/// The packet of IPv4 in a frame.
+fn ipv4(frame: &mut [u8]) -> Option<Ipv4Packet<&mut [u8]>> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    let is_ipv4 = frame.ethertype() == EthernetProtocol::Ipv4;
+    let bytes = frame.into_inner().get_mut(EthernetFrame::<&[u8]>::header_len()..)?;
+    is_ipv4.then(|| Ipv4Packet::new_checked(bytes).ok()).flatten()
+}
+
+fn is_fragment<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> bool {
+    packet.more_frags() || packet.frag_offset() != 0
+}
+
+/// The sum of the pseudo-header (RFC 9293, section 3.1), not complemented.
+fn pseudo<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> u16 {
+    let words = [packet.src_addr().octets(), packet.dst_addr().octets()]
         .into_iter()
         .flat_map(|[a, b, c, d]| [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]);
-    let sum: u32 = words.chain([protocol, length as u16]).map(u32::from).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    ((folded & 0xffff) + (folded >> 16)) as u16
+    let length = packet.total_len().saturating_sub(packet.header_len().into());
+    words.chain([u8::from(packet.next_header()).into(), length]).fold(0, add)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use smoltcp::wire::{EthernetAddress, EthernetRepr, TcpControl, TcpSeqNumber};
-    use smoltcp::wire::{Ipv4Repr, TcpRepr, UdpRepr};
+    use smoltcp::wire::{Icmpv4Repr, Ipv4Address, Ipv4Repr, TcpRepr, UdpRepr};
 
     use super::*;
 
@@ -157,17 +186,6 @@ mod tests {
         bytes
     }
 
-    /// The ones' complement sum of a segment, as a network card adds it to what is there.
-    fn sum(bytes: &[u8]) -> u16 {
-        let words =
-            bytes.chunks(2).map(|word| u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)]));
-        let mut sum: u32 = words.map(u32::from).sum();
-        while sum >> 16 != 0 {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
-        sum as u16
-    }
-
     proptest! {
         #[test]
         fn a_card_makes_a_whole_sum_of_the_pseudo_one(
@@ -193,5 +211,22 @@ mod tests {
         assert!(is_right(&mut [0; 60]));
         assert!(!fill(&mut [0; 60], Fill::Whole));
         assert!(is_right(&mut []));
+    }
+
+    #[test]
+    fn smoltcp_agrees_about_ping_and_about_headers() {
+        let echo = Icmpv4Repr::EchoRequest { ident: 7, seq_no: 9, data: b"odd" };
+        let mut bytes = frame(IpProtocol::Icmp, &[0; 3]);
+        echo.emit(&mut Icmpv4Packet::new_unchecked(&mut bytes[34..]), &capabilities());
+        assert!(!fill(&mut bytes, Fill::Pseudo), "it has no sum that could be left to others");
+        let packet = Ipv4Packet::new_checked(&bytes[14..]).unwrap();
+        assert!(packet.verify_checksum());
+        assert!(Icmpv4Packet::new_checked(packet.payload()).unwrap().verify_checksum());
+        assert!(is_right(&mut bytes));
+        for place in [22, 40, 44] {
+            bytes[place] ^= 1;
+            assert!(!is_right(&mut bytes), "byte {place}");
+            bytes[place] ^= 1;
+        }
     }
 }

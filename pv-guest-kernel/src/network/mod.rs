@@ -27,7 +27,7 @@ use crate::xenbus::{Error, first_frontend, run_frontend, start_driver};
 use crate::xenstore::Client;
 
 mod backlog;
-mod checksum;
+pub mod checksum;
 mod device;
 mod ping;
 mod rings;

@@ -155,7 +155,7 @@ impl Stack {
             if self.used.get() {
                 return Poll::Ready(());
             }
-            *self.driver.borrow_mut() = Some(context.waker().clone());
+            remember(&mut self.driver.borrow_mut(), context.waker());
             let state = self.state.borrow();
             match state.as_ref().and_then(|state| state.device.rings.as_ref()) {
                 Some(rings) => pin!(rings.channel().wait()).poll(context),
@@ -276,6 +276,13 @@ impl State {
             Some(dhcpv4::Event::Deconfigured) => configure(&mut self.interface, None, None),
         }
         true
+    }
+}
+
+/// Keeps a waker unless the same one is there already, which costs less.
+fn remember(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        *place = Some(waker.clone());
     }
 }
 
