@@ -1,10 +1,8 @@
 //! `cargo xtask bench io`: what a guest's disk costs.
 //!
 //! By the ruler, instructions for one transfer of a disk in dom0's memory, everything included. By
-//! the clock, how much of dom0's own throughput on a disk of the machine a guest reaches, in one run
-//! on one CPU.
-
-use std::path::Path;
+//! the clock, how much of dom0's own throughput on a disk of the machine a guest reaches: dom0 and
+//! the guest in turns, in one run, on one CPU that they share and on one each.
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::Cell;
@@ -21,8 +19,8 @@ use crate::session::Session;
 const PEER: &str = "Debian Xen 4.17 with Linux dom0 and guest, O_DIRECT dd, QEMU 10.0.2";
 /// MiB of the disk that is read and written.
 const DISK_MIB: u64 = 64;
-/// How often throughput is measured; the best counts: others only disturb.
-const ROUNDS: usize = 5;
+/// How often throughput is measured, of dom0 and of the guest in turns; the median counts.
+const ROUNDS: usize = 7;
 
 /// A transfer of which the instructions are counted.
 struct Transfer {
@@ -65,10 +63,19 @@ struct Throughput {
     peer: &'static str,
 }
 
+/// Where throughput is measured. dom0 is on CPU 0.
+struct Place {
+    cpus: u32,
+    /// The guest's CPU.
+    guest: u32,
+}
+
+const PLACES: [Place; 2] = [Place { cpus: 2, guest: 1 }, Place { cpus: 1, guest: 0 }];
+
 const THROUGHPUTS: [Throughput; 4] = [
-    Throughput { title: "1 MiB", size: "1M", count: 64, depth: 8, bar: 0.9, peer: "" },
+    Throughput { title: "1 MiB", size: "1M", count: 128, depth: 8, bar: 0.9, peer: "" },
     Throughput { title: "64 KiB", size: "64K", count: 512, depth: 8, bar: 0.8, peer: "" },
-    Throughput { title: "1 MiB", size: "1M", count: 64, depth: 1, bar: 0.9, peer: "0.21 to 0.36" },
+    Throughput { title: "1 MiB", size: "1M", count: 128, depth: 1, bar: 0.9, peer: "0.21 to 0.36" },
     Throughput { title: "64 KiB", size: "64K", count: 512, depth: 1, bar: 0.8, peer: "" },
 ];
 
@@ -91,8 +98,11 @@ pub(super) fn run(equipment: &Equipment, options: &options::Bench) -> Result<()>
     println!("{}\n", instructions_table(&instructions));
     println!(
         "Throughput of a guest on a disk of the machine, as a part of dom0's own on the same one, by \
-         the clock:\none CPU, sequential, so many transfers at once by both, best of {ROUNDS}. A busy \
-         host makes them worse.\nXen: {PEER}; reads, one at a time, 4 CPUs."
+         the clock:\nsequential, the same transfers and as many at once by both, in turns on one \
+         machine; medians of {ROUNDS}.\nTwo CPUs: one for dom0, one for the guest. The disk is a file \
+         in the host's page cache.\nA busy host makes the ratio worse: a guest needs more of its \
+         threads. This one has {} CPUs.\nXen: {PEER}; reads, one at a time, 4 CPUs.",
+        std::thread::available_parallelism().map_or(0, usize::from)
     );
     println!("{}", speeds_table(&speeds));
     Ok(())
@@ -125,43 +135,63 @@ fn measure_speeds(equipment: &Equipment) -> Result<Vec<Value>> {
     let image = folder.path().join("disk.img");
     disk::random(&image, DISK_MIB)?;
     let mut rows = Vec::new();
-    for throughput in &THROUGHPUTS {
-        for operation in ["read", "write"] {
-            let (guest, dom0) = speeds(equipment, &image, throughput, operation)?;
-            let ratio = guest / dom0;
-            rows.push(json!({
-                "transfer": format!("{} {operation}", throughput.title),
-                "depth": throughput.depth, "guest": guest,
-                "dom0": dom0, "ratio": ratio, "bar": throughput.bar,
-                "within_bar": ratio >= throughput.bar, "xen": throughput.peer,
-            }));
+    for place in &PLACES {
+        let options =
+            options::Machine { smp: place.cpus, disks: vec![image.clone()], ..Default::default() };
+        let mut session = start(equipment, &options)?;
+        let pinned = session.run("xl vcpu-pin dom0 all 0")?;
+        ensure!(pinned.status == 0, "dom0 cannot be pinned: {}", pinned.text.trim());
+        for throughput in &THROUGHPUTS {
+            for operation in ["read", "write"] {
+                let speeds = speeds(&mut session, place, throughput, operation)?;
+                rows.push(json!({
+                    "transfer": format!("{} {operation}", throughput.title), "cpus": place.cpus,
+                    "depth": throughput.depth, "guest": speeds.guest, "dom0": speeds.dom0,
+                    "ratio": speeds.ratio, "bar": throughput.bar,
+                    "within_bar": speeds.ratio >= throughput.bar, "xen": throughput.peer,
+                }));
+            }
         }
+        session.power_off()?;
     }
     Ok(rows)
 }
 
-/// Bytes in a microsecond, of a guest and of dom0, in turns on one machine.
+/// Medians of all rounds.
+struct Speeds {
+    /// Bytes in a microsecond.
+    guest: f64,
+    dom0: f64,
+    /// Of what the guest reached right after dom0.
+    ratio: f64,
+}
+
+/// Measures dom0 and a guest in turns.
 fn speeds(
-    equipment: &Equipment,
-    image: &Path,
+    session: &mut Session,
+    place: &Place,
     throughput: &Throughput,
     operation: &str,
-) -> Result<(f64, f64)> {
-    let options = options::Machine { smp: 1, disks: vec![image.into()], ..Default::default() };
-    let mut session = start(equipment, &options)?;
+) -> Result<Speeds> {
     let Throughput { size, count, depth, .. } = throughput;
-    let (mut guest, mut dom0) = (0.0_f64, 0.0_f64);
+    let (mut guest, mut dom0) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let own = session.run(&format!("disk-speed disk0 {operation} {size} {count} {depth}"))?;
         ensure!(own.status == 0, "disk-speed failed: {}", own.text.trim());
-        dom0 = dom0.max(result(&own.text, operation)?.speed());
+        dom0.push(result(&own.text, operation)?.speed());
         let line = format!("op={operation} bs={size} count={count} depth={depth}");
-        let output = create(&mut session, "disk0,xvda,w", &line)?;
+        let output = create(session, &format!("disk0,xvda,w cpus={}", place.guest), &line)?;
         let operation = if operation == "read" { "Read" } else { "Write" };
-        guest = guest.max(result(&output, operation)?.speed());
+        guest.push(result(&output, operation)?.speed());
     }
-    session.power_off()?;
-    Ok((guest, dom0))
+    let ratio = median(guest.iter().zip(&dom0).map(|(guest, dom0)| guest / dom0).collect());
+    Ok(Speeds { guest: median(guest), dom0: median(dom0), ratio })
+}
+
+/// The middle one; there is at least one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 fn start(equipment: &Equipment, options: &options::Machine) -> Result<Session> {
@@ -226,13 +256,23 @@ fn instructions_table(rows: &[Value]) -> comfy_table::Table {
 }
 
 fn speeds_table(rows: &[Value]) -> comfy_table::Table {
-    let header =
-        ["Transfer", "At once", "Guest MB/s", "dom0 MB/s", "Ratio", "Bar", "", "Xen: ratio"];
+    let header = [
+        "CPUs",
+        "Transfer",
+        "At once",
+        "Guest MB/s",
+        "dom0 MB/s",
+        "Ratio",
+        "Bar",
+        "",
+        "Xen: ratio",
+    ];
     let mut table = empty(header.map(String::from));
     for row in rows {
         let float = |key: &str| row[key].as_f64().unwrap_or_default();
         let text = |key: &str| Cell::new(row[key].as_str().unwrap_or_default());
         table.add_row([
+            number(row["cpus"].as_u64().unwrap_or_default()),
             text("transfer"),
             number(row["depth"].as_u64().unwrap_or_default()),
             number(float("guest") as u64),
