@@ -34,6 +34,13 @@ pub struct Machine {
     /// And this initial ramdisk.
     #[arg(long, value_name = "FILE", requires = "linux_kernel")]
     pub linux_initrd: Option<PathBuf>,
+    /// The kernel of `--linux` is that of this release of Debian's, such as bookworm-backports.
+    #[arg(long, value_name = "RELEASE", requires = "linux")]
+    pub linux_release: Option<String>,
+    /// With `--linux`: the guest has the programs of this package of Debian's, too, and the libraries
+    /// that they need; may be given several times.
+    #[arg(long = "linux-package", value_name = "PACKAGE", requires = "linux")]
+    pub linux_packages: Vec<String>,
     /// A port of this host that leads to a guest's; may be given several times.
     #[arg(long = "forward", value_name = "[tcp:|udp:]HOSTPORT:[ADDRESS:]PORT")]
     pub forwards: Vec<Forward>,
@@ -131,6 +138,8 @@ pub struct PeerRun {
 pub enum Measurement {
     /// What a guest's disk costs, and how much of dom0's throughput it reaches.
     Io,
+    /// What Linux takes as a guest: its boot, its disk, its network.
+    Linux,
 }
 
 /// Options of `cargo xtask bench`.
@@ -139,6 +148,9 @@ pub struct Bench {
     /// What is measured, if not the monitor's operations.
     #[arg(value_name = "WHAT", conflicts_with_all = ["peer", "growth", "only"])]
     pub what: Option<Measurement>,
+    /// With `linux`: the kernel is that of this release of Debian's, such as bookworm-backports.
+    #[arg(long, value_name = "RELEASE", requires = "what")]
+    pub linux_release: Option<String>,
     /// Runs the same image on Debian's Xen, too, and shows both.
     #[arg(long)]
     pub peer: bool,

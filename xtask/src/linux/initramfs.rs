@@ -1,6 +1,7 @@
 //! The guest's initial ramdisk: busybox, the kernel's modules and what runs first.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -11,12 +12,15 @@ const INIT: &[u8] = include_bytes!("init.sh");
 const UDHCPC: &[u8] = include_bytes!("udhcpc.sh");
 const INITTAB: &[u8] = include_bytes!("inittab");
 
-/// The archive.
+/// The archive. What is in the folder `programs` is in the guest, too.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn build(packages: &Packages) -> Result<Vec<u8>> {
+pub fn build(packages: &Packages, programs: Option<&Path>) -> Result<Vec<u8>> {
     let mut archive = Initramfs::default();
+    if let Some(programs) = programs {
+        archive.add_tree(programs)?;
+    }
     archive.add_folder("dev")?;
     archive.add_folder("mnt")?;
     archive.add_program("init", INIT)?;

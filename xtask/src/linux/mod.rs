@@ -14,7 +14,7 @@ use toml::{Table, Value};
 
 use crate::image::kernel;
 use crate::options;
-use crate::setup::{self, Tool, output_of};
+use crate::setup::{self, Tool, deb, output_of};
 pub use packages::Packages;
 
 /// Its domain file, but for the disk.
@@ -48,16 +48,19 @@ impl Linux {
         if !options.linux {
             return Ok(None);
         }
-        Linux::fetched().map(Some)
+        let packages: Vec<&str> = options.linux_packages.iter().map(String::as_str).collect();
+        Linux::fetched(options.linux_release.as_deref(), &packages).map(Some)
     }
 
-    /// Debian's, with the initial ramdisk that is made for it here.
+    /// Debian's, of a release or of the one that apt prefers, with the initial ramdisk that is made
+    /// for it here: with the programs of other packages, too.
     ///
     /// # Errors
     /// It cannot be fetched.
-    pub fn fetched() -> Result<Linux> {
-        let packages = packages()?;
-        let ramdisk = initramfs::build(&packages)?;
+    pub fn fetched(release: Option<&str>, programs: &[&str]) -> Result<Linux> {
+        let packages = packages(release)?;
+        let programs = if programs.is_empty() { None } else { Some(unpacked(programs)?) };
+        let ramdisk = initramfs::build(&packages, programs.as_deref())?;
         Ok(Linux { kernel: kernel::read(&packages.kernel())?, ramdisk })
     }
 
@@ -94,14 +97,22 @@ impl Linux {
     }
 }
 
-/// The packages. Several machines of one process fetch them once.
+/// Several machines of one process fetch a package once.
+static FETCHING: Mutex<()> = Mutex::new(());
+
+/// The packages with the kernel, of a release or of the one that apt prefers, and busybox.
 ///
 /// # Errors
 /// They cannot be fetched.
-pub fn packages() -> Result<Packages> {
-    static FETCHING: Mutex<()> = Mutex::new(());
+pub fn packages(release: Option<&str>) -> Result<Packages> {
     let _alone = FETCHING.lock().map_err(|_| anyhow!("fetching failed before"))?;
-    Packages::get()
+    Packages::get(release)
+}
+
+/// A folder with what other packages hold.
+fn unpacked(packages: &[&str]) -> Result<PathBuf> {
+    let _alone = FETCHING.lock().map_err(|_| anyhow!("fetching failed before"))?;
+    deb::unpacked(packages)
 }
 
 #[cfg(test)]

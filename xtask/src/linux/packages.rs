@@ -2,11 +2,12 @@
 //! needs of them is kept.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use lzma_rust2::XzReader;
 
 use crate::paths;
 use crate::setup::deb::{self, ARCHITECTURE};
@@ -53,16 +54,18 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// Fetches what is not there yet.
+    /// Fetches what is not there yet, the kernel from a release of Debian's (such as
+    /// bookworm-backports) or, without one, from where apt prefers.
     ///
     /// # Errors
     /// It cannot be fetched: the error is the command that mends it.
-    pub fn get() -> Result<Packages> {
-        let packages = Packages { folder: paths::target().join("linux") };
+    pub fn get(release: Option<&str>) -> Result<Packages> {
+        let folder = paths::target().join("linux").join(release.unwrap_or("default"));
+        let packages = Packages { folder };
         if packages.missing().is_some() {
             // An older one may hold less.
             fs::remove_dir_all(&packages.folder).ok();
-            deb::complete(&packages.folder, fetch).context(
+            deb::complete(&packages.folder, |folder| fetch(release, folder)).context(
                 "cannot fetch Debian's Linux; give --linux-kernel and --linux-initrd instead",
             )?;
         }
@@ -103,22 +106,29 @@ impl Packages {
     }
 }
 
-fn fetch(folder: &Path) -> Result<()> {
-    eprintln!("Fetching Debian's {KERNEL} and {BUSYBOX} for {ARCHITECTURE}");
-    let newest = output_of(
-        Command::new("dpkg-deb").args(["--field"]).arg(download(KERNEL, folder)?).arg("Depends"),
+fn fetch(release: Option<&str>, folder: &Path) -> Result<()> {
+    let from = release.map(|release| format!(" of {release}")).unwrap_or_default();
+    eprintln!("Fetching Debian's {KERNEL}{from} and {BUSYBOX} for {ARCHITECTURE}");
+    let depends = output_of(
+        Command::new("dpkg-deb")
+            .args(["--field"])
+            .arg(download(KERNEL, release, folder)?)
+            .arg("Depends"),
     )?;
     fs::remove_dir_all(folder.join(KERNEL))?;
-    let newest = newest.split([' ', ',']).next().unwrap_or_default();
-    unpack(&download(newest, folder)?, folder)?;
-    unpack(&download(BUSYBOX, folder)?, folder)
+    let newest = depends.split([' ', ',']).next().unwrap_or_default();
+    unpack(&download(newest, release, folder)?, folder)?;
+    unpack(&download(BUSYBOX, None, folder)?, folder)
 }
 
 /// Downloads a package; returns its file.
-fn download(package: &str, folder: &Path) -> Result<PathBuf> {
+fn download(package: &str, release: Option<&str>, folder: &Path) -> Result<PathBuf> {
     let folder = folder.join(package);
     fs::create_dir(&folder)?;
-    apt::download(package, ARCHITECTURE, &folder)?;
+    match release {
+        Some(release) => apt::download_from(release, package, ARCHITECTURE, &folder)?,
+        None => apt::download(package, ARCHITECTURE, &folder)?,
+    }
     let file = folder.read_dir()?.next().context("apt-get downloaded nothing")??;
     Ok(file.path())
 }
@@ -127,13 +137,18 @@ fn download(package: &str, folder: &Path) -> Result<PathBuf> {
 fn unpack(package: &Path, folder: &Path) -> Result<()> {
     deb::for_each_entry(package, |entry| {
         let name = wanted(&entry.path()?).filter(|_| entry.header().entry_type().is_file());
-        if let Some(name) = name {
-            io::copy(entry, &mut File::create(folder.join(name))?)?;
-        }
+        let Some(name) = name else { return Ok(()) };
+        // Newer kernels' modules are compressed, which this busybox does not read.
+        let (name, mut content): (&str, Box<dyn Read + '_>) = match name.strip_suffix(".xz") {
+            Some(plain) => (plain, Box::new(XzReader::new(entry, true))),
+            None => (&name, Box::new(entry)),
+        };
+        let mut file = File::create(folder.join(name))?;
+        io::copy(&mut content, &mut file).with_context(|| format!("cannot unpack {name}"))?;
         Ok(())
     })?;
     fs::remove_dir_all(package.parent().unwrap_or(package))?;
-    unxz(folder)
+    Ok(())
 }
 
 /// What a file of a package is called here; `None` if it is not needed.
@@ -149,17 +164,6 @@ fn wanted(path: &Path) -> Option<String> {
             module.filter(|module| is_needed(module)).map(|_| name.into())
         }
     }
-}
-
-/// Newer kernels' modules are compressed, which this busybox does not read.
-fn unxz(folder: &Path) -> Result<()> {
-    for file in folder.read_dir()? {
-        let path = file?.path();
-        if path.extension().is_some_and(|extension| extension == "xz") {
-            output_of(Command::new("xz").arg("--decompress").arg(&path))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

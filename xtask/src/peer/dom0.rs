@@ -94,7 +94,7 @@ impl LinuxDom0 {
     pub fn run(&self, qemu: &Qemu, progress: &dyn Fn(&str)) -> Result<Report> {
         let folder = tempfile::Builder::new().prefix("aurochs-dom0-").tempdir()?;
         let (image, ramdisk) = (folder.path().join("kernel"), folder.path().join("ramdisk"));
-        fs::write(&image, kernel::read(&linux::packages()?.kernel())?)?;
+        fs::write(&image, kernel::read(&linux::packages(None)?.kernel())?)?;
         fs::write(&ramdisk, self.initramfs()?)?;
         let dom0 = Dom0 {
             kernel: image,
@@ -117,7 +117,7 @@ impl LinuxDom0 {
     }
 
     fn initramfs(&self) -> Result<Vec<u8>> {
-        let linux = linux::packages()?;
+        let linux = linux::packages(None)?;
         let mut archive = Initramfs::default();
         archive.add_tree(&deb::unpacked(&[&XEN_TOOLS, self.packages.as_slice()].concat())?)?;
         archive.add_program("bin/busybox", &fs::read(linux.busybox())?)?;

@@ -49,7 +49,7 @@ impl Domain {
     /// # Errors
     /// It cannot be fetched.
     pub fn linux(disks: &[usize]) -> Result<Domain> {
-        let Linux { kernel, ramdisk } = Linux::fetched()?;
+        let Linux { kernel, ramdisk } = Linux::fetched(None, &[])?;
         let settings = Linux::settings()?;
         Ok(Domain { name: Linux::NAME.into(), kernel, ramdisk: Some(ramdisk), settings }
             .with_disks(disks))

@@ -104,6 +104,82 @@ pub fn download_with_dependencies(
     })
 }
 
+/// Downloads a package of a release of Debian's into `folder`. The release need not be among the
+/// sources of this machine's apt: it is looked for where those have it, or what it belongs to.
+///
+/// # Errors
+/// apt-get is not there, no source fits, or it does not have the release or the package.
+pub fn download_from(
+    release: &str,
+    package: &str,
+    architecture: &str,
+    folder: &Path,
+) -> Result<()> {
+    knowing(architecture, || {
+        let repository = repository_of(release)?;
+        download_out_of(&repository, release, package, architecture, folder)
+    })
+}
+
+/// Downloads a package as on a machine whose apt has this release of this repository and nothing
+/// else.
+fn download_out_of(
+    repository: &str,
+    release: &str,
+    package: &str,
+    architecture: &str,
+    folder: &Path,
+) -> Result<()> {
+    let own = tempfile::tempdir()?;
+    for needed in ["lists/partial", "archives/partial"] {
+        fs::create_dir_all(own.path().join(needed))?;
+    }
+    let path = |name: &str| own.path().join(name).display().to_string();
+    fs::write(path("sources.list"), format!("deb {repository} {release} main\n"))?;
+    fs::write(path("status"), "")?;
+    let settings = [
+        format!("APT::Architecture={architecture}"),
+        format!("APT::Architectures::={architecture}"),
+        "APT::Sandbox::User=root".into(),
+        format!("Dir::Etc::SourceList={}", path("sources.list")),
+        "Dir::Etc::SourceParts=-".into(),
+        format!("Dir::State::status={}", path("status")),
+        format!("Dir::State::Lists={}", path("lists")),
+        format!("Dir::Cache={}", own.path().display()),
+    ];
+    let get = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(settings.iter().flat_map(|setting| ["--option", setting]));
+        output_of(command.arg("--quiet").args(words).current_dir(folder))
+    };
+    get(&["update", "--error-on=any"])
+        .with_context(|| format!("the source {repository} has no {release}"))?;
+    get(&["download", package]).map(drop)
+}
+
+/// Where this machine's apt gets a release of Debian's, or the one that it belongs to:
+/// bookworm-backports is where bookworm is.
+fn repository_of(release: &str) -> Result<String> {
+    let mut targets = Command::new("apt-get");
+    targets.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(CODENAME) $(SUITE)"]);
+    let targets = output_of(targets.args(["Created-By: Packages", "Component: main"]))?;
+    repository_in(&targets, release).with_context(|| {
+        format!("apt's sources (/etc/apt) name no release from which {release} could be had")
+    })
+}
+
+/// Looks through lines with a repository and the names of a release that it has.
+fn repository_in(targets: &str, release: &str) -> Option<String> {
+    let base = release.split('-').next().unwrap_or(release);
+    [release, base].into_iter().find_map(|wanted| {
+        let mut lines = targets.lines().map(|line| line.split_whitespace());
+        lines.find_map(|mut words| {
+            let repository = words.next()?;
+            words.any(|name| name == wanted).then(|| repository.to_string())
+        })
+    })
+}
+
 /// Calls `get`, which downloads packages of `architecture`; tells apt of it and tries again if that
 /// fails.
 fn knowing(architecture: &str, get: impl Fn() -> Result<()>) -> Result<()> {
@@ -152,5 +228,17 @@ mod tests {
             command_line(Right::None, &["a", "b"]),
             format!("sudo apt-get update && sudo {install}")
         );
+    }
+
+    #[test]
+    fn a_release_is_where_it_or_its_base_is() {
+        let targets = "http://a/debian/ bookworm-updates bookworm-updates stable-updates\n\
+            http://b/debian/ stable bookworm stable\n";
+        assert_eq!(
+            repository_in(targets, "bookworm-backports").as_deref(),
+            Some("http://b/debian/")
+        );
+        assert_eq!(repository_in(targets, "bookworm-updates").as_deref(), Some("http://a/debian/"));
+        assert_eq!(repository_in(targets, "trixie"), None);
     }
 }
