@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tests::{Scenario, Shell, Stage, disk};
-use xtask::options;
+use xtask::linux::Linux;
+use xtask::{bench, options};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("linux::boots_and_has_no_complaints", boots).on(with_linux),
     Scenario::new("linux::uses_its_disk_and_its_network", devices).with_disks(&[4]).on(with_linux),
+    Scenario::new("linux::newer_boots_and_has_no_complaints", boots).on(with_newer_linux),
+    Scenario::new("linux::newer_uses_its_disk_and_its_network", devices)
+        .with_disks(&[4])
+        .on(with_newer_linux),
+    Scenario::new("linux::boots_with_fewer_exits_than_on_xen", counted_boot).on(counted),
     Scenario::new("linux::each_vcpu_has_a_queue", queues).on(with_two_cpus),
     Scenario::new("linux::gives_vcpus_and_memory_and_takes_them", hotplug).on(with_two_cpus),
     Scenario::new("linux::reboots_and_shuts_down", reboots).on(with_linux),
@@ -18,6 +24,17 @@ pub const SCENARIOS: &[Scenario] = &[
 
 fn with_linux(machine: &mut options::Machine) {
     machine.linux = true;
+}
+
+/// 6.12 at the time of writing.
+fn with_newer_linux(machine: &mut options::Machine) {
+    with_linux(machine);
+    machine.linux_release = Some("bookworm-backports".into());
+}
+
+fn counted(machine: &mut options::Machine) {
+    with_linux(machine);
+    (machine.icount, machine.memory) = (true, Some(1024));
 }
 
 fn with_two_cpus(machine: &mut options::Machine) {
@@ -53,6 +70,19 @@ fn boots(shell: &mut Shell, _: &Stage) -> Result<()> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let difference = now.abs_diff(clock.trim().parse()?);
     ensure!(difference < 600, "its clock is wrong by {difference} s");
+    Ok(())
+}
+
+/// Xen 4.17 takes 959 exits for it. Its instructions are for `cargo xtask bench linux` to compare:
+/// almost all are the kernel's own.
+fn counted_boot(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds(
+        "xl create -c linux disk=[] vif=[] memory=512 on_poweroff=preserve \
+         cmdline='quiet rdinit=/bin/busybox -- poweroff -f'",
+    )?;
+    let exits = bench::exits(&shell.succeeds("xl counters")?, Linux::NAME);
+    let exits = exits.context("xl counters does not show linux")?;
+    ensure!(exits <= 959, "{exits} exits");
     Ok(())
 }
 

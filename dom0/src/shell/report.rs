@@ -61,8 +61,9 @@ pub fn state_letters(info: &DomainInfo) -> String {
     letters.map(|(is, letter)| if is { letter } else { '-' }).iter().collect()
 }
 
-/// The table of `xl counters`: what left each domain's own code, by cause.
-pub fn counters(domains: &[Summary]) -> Table<10> {
+/// The table of `xl counters`: what left each domain's own code, by cause, and how long it ran,
+/// with what the monitor did meanwhile.
+pub fn counters(domains: &[Summary]) -> Table<11> {
     let mut table = Table::new([
         ("Name", Align::Left),
         ("ID", Align::Right),
@@ -74,6 +75,7 @@ pub fn counters(domains: &[Summary]) -> Table<10> {
         ("Interrupts", Align::Right),
         ("Events", Align::Right),
         ("FP", Align::Right),
+        ("Time(us)", Align::Right),
     ]);
     for Summary { name, info } in domains {
         let exits = &info.exits;
@@ -88,6 +90,7 @@ pub fn counters(domains: &[Summary]) -> Table<10> {
             exits.interrupts.to_string(),
             exits.events.to_string(),
             exits.floating_point.to_string(),
+            (info.cpu_time / 1000).to_string(),
         ]);
     }
     table

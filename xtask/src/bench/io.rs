@@ -194,7 +194,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-fn start(equipment: &Equipment, options: &options::Machine) -> Result<Session> {
+/// Boots the machine.
+pub(super) fn start(equipment: &Equipment, options: &options::Machine) -> Result<Session> {
     let machine = Machine::new(&equipment.qemu, &equipment.images, options)?;
     let mut session = Session::start(machine, TIMEOUT, None)?;
     session.wait_until_ready()?;
@@ -286,7 +287,8 @@ fn speeds_table(rows: &[Value]) -> comfy_table::Table {
     table
 }
 
-fn verdict(row: &Value) -> Cell {
+/// Whether a row is within its bar.
+pub(super) fn verdict(row: &Value) -> Cell {
     Cell::new(if row["within_bar"].as_bool() == Some(true) { "✓" } else { "✗" })
 }
 

@@ -3,11 +3,13 @@
 //! The bench guest runs under the ruler, on Aurochs ([`aurochs`]) and, if asked for, on Debian's
 //! Xen ([`xen`]); [`growth`] runs it beside many domains, ports and grants. It prints one line for
 //! each operation ([`row`]); [`operation`] has the operations and their bars, [`table`] what a
-//! person sees. [`io`] measures disks instead.
+//! person sees. [`io`] measures disks instead, [`linux`] Linux as a guest.
 
 mod aurochs;
+mod counters;
 mod growth;
 mod io;
+mod linux;
 pub mod operation;
 mod request;
 mod row;
@@ -25,6 +27,7 @@ use crate::qemu::Virt;
 use crate::setup::{self, Qemu, Tool};
 
 pub use aurochs::Laboratory;
+pub use counters::exits;
 use operation::Operation;
 pub use request::Request;
 pub use row::{Row, Rows};
@@ -52,8 +55,10 @@ pub fn run(options: &options::Bench) -> Result<()> {
     ensure!(!operations.is_empty(), "nothing matches `{filter}`: {}", operation::names());
     setup::ensure(Tool::RUN)?;
     let equipment = Equipment { qemu: Qemu::find()?, images: build::build()?, virt: Virt::load() };
-    if options.what == Some(options::Measurement::Io) {
-        return io::run(&equipment, options);
+    match options.what {
+        Some(options::Measurement::Io) => return io::run(&equipment, options),
+        Some(options::Measurement::Linux) => return linux::run(&equipment, options),
+        None => {}
     }
     if options.growth {
         return growth::run(&equipment, &operations, options);
