@@ -18,7 +18,7 @@ use pv_guest_kernel::{Environment, guest_main, power, println, time};
 use thiserror::Error;
 
 const PORT: u16 = 80;
-const BUFFERS: Buffers = Buffers { receive: 256 << 10, send: 4 << 10 };
+const BUFFERS: Buffers = Buffers { receive: 512 << 10, send: 4 << 10 };
 /// The bytes of `/bytes` begin again after so many.
 const PERIOD: u64 = 251;
 /// What ends the answer's header.
