@@ -13,7 +13,7 @@ use abi::net::{
 use abi::ring::{BackRing, RingError, SharedMemory};
 use thiserror::Error;
 
-use super::frame::{Checksum, ETHERNET_HEADER, Piece};
+use super::frame::{Checksum, ETHERNET_HEADER, Piece, WHOLE};
 
 /// Slots with extra information for one frame: no kind may come twice, and there are five.
 const MAX_EXTRA: usize = 5;
@@ -68,13 +68,20 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// Whether no slots were taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.packets.clear();
         self.pieces.clear();
         self.answers.clear();
     }
 
-    /// Takes a frame's slots off the ring, if there is one. Returns its length.
+    /// Takes a frame's slots off the ring, if there is one. Returns its length. One that is longer than
+    /// any on a wire, and not to be cut, is answered with an error and goes nowhere, as a bridge of
+    /// Linux's sends it nowhere.
     pub(super) fn take<M: SharedMemory>(
         &mut self,
         ring: &mut Ring<M>,
@@ -84,6 +91,7 @@ impl Requests {
             return Err(Malformed::TooShort(first.size));
         }
         let flags = TxFlags::from_bits_truncate(first.flags);
+        let first_answer = self.answers.len();
         self.answer(first.id, TxStatus::Okay);
         let segment_size = match flags.contains(TxFlags::EXTRA_INFO) {
             true => self.take_extra(ring)?,
@@ -91,8 +99,19 @@ impl Requests {
         };
         let pieces = self.take_slots(first, ring)?;
         let length = first.size.into();
-        self.packets.push(Packet { pieces, length, checksum: checksum(flags), segment_size });
+        if length > WHOLE && segment_size.is_none() {
+            self.refuse(first_answer);
+        } else {
+            self.packets.push(Packet { pieces, length, checksum: checksum(flags), segment_size });
+        }
         Ok(Some(length))
+    }
+
+    #[cold]
+    fn refuse(&mut self, first_answer: usize) {
+        for answer in self.answers.get_mut(first_answer..).unwrap_or_default() {
+            answer.status = TxStatus::Error.raw();
+        }
     }
 
     fn take_extra<M: SharedMemory>(

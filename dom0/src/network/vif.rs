@@ -198,7 +198,7 @@ impl Sender {
     /// Forwards what is on the ring, but not more than a burst, nor than the credit reaches.
     fn forward_burst(&mut self) -> Result<Next, Offence> {
         let mut next = self.take_burst()?;
-        if !self.requests.packets.is_empty() {
+        if !self.requests.is_empty() {
             self.read()?;
             if self.forward()? {
                 next = Next::Uplink;

@@ -76,6 +76,22 @@ fn every_slot_is_answered_in_its_place() {
 }
 
 #[test]
+fn a_frame_that_no_wire_takes_is_answered_with_an_error_and_the_next_one_is_taken() {
+    let slots = [slot(0, 5000, MORE), slot(0, 4000, 0), slot(0, 1514, 0)];
+    let (mut front, mut back) = rings(&slots);
+    let mut requests = Requests::default();
+    assert_eq!(requests.take(&mut back), Ok(Some(5000)));
+    assert!(requests.packets.is_empty() && !requests.is_empty());
+    assert_eq!(requests.take(&mut back), Ok(Some(1514)));
+    assert_eq!(requests.packets.len(), 1);
+    requests.answer_all(&mut back).unwrap();
+    let _ = back.publish();
+    let answers: Vec<_> = core::iter::from_fn(|| front.pop().unwrap()).collect();
+    let answers: Vec<_> = answers.iter().map(|answer| (answer.id, answer.status)).collect();
+    assert_eq!(answers, [(5000, -1), (4000, -1), (1514, 0)]);
+}
+
+#[test]
 fn each_offence_is_named() {
     use Malformed::*;
     let many = |count: usize, size: u16| -> Vec<TxRequest> {
@@ -123,9 +139,11 @@ proptest! {
         let (_, mut ring) = rings(&slots);
         let mut requests = Requests::default();
         while let Ok(Some(length)) = requests.take(&mut ring) {
-            let packet = requests.packets.last().unwrap();
-            prop_assert!(packet.length == length && length >= ETHERNET_HEADER);
-            let pieces = &requests.pieces[packet.pieces.clone()];
+            prop_assert!(length >= ETHERNET_HEADER);
+            let pieces = match requests.packets.last() {
+                Some(packet) => &requests.pieces[packet.pieces.clone()],
+                None => &requests.pieces,
+            };
             prop_assert!((1..=MAX_SLOTS).contains(&pieces.len()));
             prop_assert_eq!(lengths(pieces).iter().sum::<usize>(), length);
             for piece in pieces {
