@@ -146,7 +146,7 @@ pub enum Measurement {
 #[derive(Debug, Clone, Args)]
 pub struct Bench {
     /// What is measured, if not the monitor's operations.
-    #[arg(value_name = "WHAT", conflicts_with_all = ["peer", "growth", "only"])]
+    #[arg(value_name = "WHAT", conflicts_with_all = ["growth", "only"])]
     pub what: Option<Measurement>,
     /// With `linux`: the kernel is that of this release of Debian's, such as bookworm-backports.
     #[arg(long, value_name = "RELEASE", requires = "what")]

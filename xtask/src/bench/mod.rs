@@ -18,7 +18,7 @@ mod xen;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::build::{self, Images};
@@ -56,6 +56,9 @@ pub fn run(options: &options::Bench) -> Result<()> {
     setup::ensure(Tool::RUN)?;
     let equipment = Equipment { qemu: Qemu::find()?, images: build::build()?, virt: Virt::load() };
     match options.what {
+        Some(options::Measurement::Io) if options.peer => {
+            bail!("the guest of `bench io` is not measured on Xen: see `bench linux --peer`")
+        }
         Some(options::Measurement::Io) => return io::run(&equipment, options),
         Some(options::Measurement::Linux) => return linux::run(&equipment, options),
         None => {}

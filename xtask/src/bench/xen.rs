@@ -16,8 +16,12 @@ const GUEST_KIB: u32 = 32 << 10;
 pub(super) fn measure(equipment: &Equipment, request: &Request) -> Result<Rows> {
     let image = equipment.images.guests.iter().find(|image| image.name == "bench");
     let image = image.context("there is no bench guest")?;
-    let guest =
-        |command_line| Guest { kernel: image.flat.clone(), command_line, memory_kib: GUEST_KIB };
+    let guest = |command_line| Guest {
+        kernel: image.flat.clone(),
+        ramdisk: None,
+        command_line,
+        memory_kib: GUEST_KIB,
+    };
     let machine = Machine {
         cpus: request.cpus,
         memory_mib: MEMORY_MIB,

@@ -93,7 +93,7 @@ fn guests_that_xen_makes(bench: &Bench<'_>) -> Result<()> {
     let guest = |name: &str, command_line: &str| -> Result<Guest> {
         let image = bench.images.guests.iter().find(|image| image.name == name);
         let kernel = image.with_context(|| format!("there is no guest {name}"))?.flat.clone();
-        Ok(Guest { kernel, command_line: command_line.into(), memory_kib: 32 << 10 })
+        Ok(Guest { kernel, ramdisk: None, command_line: command_line.into(), memory_kib: 32 << 10 })
     };
     let machine = Machine {
         cpus: 2,
@@ -161,7 +161,7 @@ fn linux_with_linux_backends(bench: &Bench<'_>) -> Result<()> {
     let mut disks = Disks::new(&[16])?;
     disks.paths.push(Linux::make_disk(disks.folder.path())?);
     let machine = LinuxDom0 {
-        guests: vec![Domain::linux(&[1, 0])?.with("run", COMMANDS)],
+        guests: vec![Domain::linux(None, &[], &[1, 0])?.with("run", COMMANDS)],
         files: vec![("srv/file".into(), fetched())],
         steps: vec![Step::new("server", "httpd -h /srv"), Step::new("linux", "run_guest linux")],
         ..bench.machine(&disks)

@@ -44,12 +44,13 @@ impl Domain {
         Ok(Domain { kernel: image(images, kernel)?, ..self }.named(kernel))
     }
 
-    /// Debian's Linux, with these of the machine's disks.
+    /// Debian's Linux, of a release or of the one that apt prefers, with the programs of other
+    /// packages and with these of the machine's disks.
     ///
     /// # Errors
     /// It cannot be fetched.
-    pub fn linux(disks: &[usize]) -> Result<Domain> {
-        let Linux { kernel, ramdisk } = Linux::fetched(None, &[])?;
+    pub fn linux(release: Option<&str>, programs: &[&str], disks: &[usize]) -> Result<Domain> {
+        let Linux { kernel, ramdisk } = Linux::fetched(release, programs)?;
         let settings = Linux::settings()?;
         Ok(Domain { name: Linux::NAME.into(), kernel, ramdisk: Some(ramdisk), settings }
             .with_disks(disks))

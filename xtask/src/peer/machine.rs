@@ -63,6 +63,8 @@ pub struct Dom0 {
 pub struct Guest {
     /// Its kernel's image.
     pub kernel: PathBuf,
+    /// Its initial ramdisk. A guest that has one has a UART (vpl011), too.
+    pub ramdisk: Option<PathBuf>,
     /// Its command line.
     pub command_line: String,
     /// Its memory.
@@ -157,6 +159,10 @@ impl Guest {
         let mut kernel = modules.add("kernel", &self.kernel)?;
         kernel.add_property(property("bootargs", self.command_line.as_str())?);
         node.add_child(kernel);
+        if let Some(ramdisk) = &self.ramdisk {
+            node.add_property(property("vpl011", [0_u8; 0])?);
+            node.add_child(modules.add("ramdisk", ramdisk)?);
+        }
         Ok(node)
     }
 }
