@@ -74,8 +74,15 @@ pub struct CreateDomain {
     pub gicd_base: u64,
     /// Where it finds its redistributors.
     pub gicr_base: u64,
+    /// The highest port of an event channel that it may have.
+    pub max_event_port: u32,
+    /// Reserved.
+    pub padding: u32,
 }
-layout!(CreateDomain, 32, max_vcpus @ 8, max_grant_frames @ 12, gicd_base @ 16, gicr_base @ 24);
+layout!(
+    CreateDomain, 40,
+    max_vcpus @ 8, max_grant_frames @ 12, gicd_base @ 16, gicr_base @ 24, max_event_port @ 32,
+);
 
 /// Payload of [`Command::MaxMemory`].
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

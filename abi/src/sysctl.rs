@@ -17,6 +17,8 @@ numbers! {
         PhysInfo = 3,
         /// [`DomainInfoList`]
         GetDomainInfoList = 6,
+        /// [`DebugKeys`]
+        DebugKeys = 7,
     }
 }
 
@@ -69,6 +71,19 @@ pub struct PhysInfo {
     pub ipis: u64,
 }
 layout!(PhysInfo, 40, total_frames @ 8, free_frames @ 16, domains @ 24, ipis @ 32);
+
+/// Payload of [`Command::DebugKeys`]: has the monitor write to its log how things stand.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DebugKeys {
+    /// Where the keys are, a byte each, as if they had been pressed one after the other.
+    pub keys: u64,
+    /// How many.
+    pub count: u32,
+    /// Reserved.
+    pub padding: u32,
+}
+layout!(DebugKeys, 16, count @ 8);
 
 /// Payload of [`Command::GetDomainInfoList`].
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

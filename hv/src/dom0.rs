@@ -135,6 +135,7 @@ pub fn build(monitor: &mut Monitor, machine: &Machine) -> Result<DomId, BuildErr
         max_frames: frames,
         max_vcpus: vcpus,
         max_grant_frames: GRANT_FRAMES,
+        max_event_port: u32::MAX,
         gicd_base: Ipa(machine.gicd.start),
         gicr_base: Ipa(machine.gicr.start),
     };

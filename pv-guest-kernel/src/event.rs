@@ -33,7 +33,7 @@ impl Channel {
     /// # Errors
     /// What the monitor answers.
     pub fn alloc_unbound(remote: DomId) -> Result<Channel, Errno> {
-        event_channel::alloc_unbound(DomId::SELF, remote).and_then(Channel::adopt)
+        opened(event_channel::alloc_unbound(DomId::SELF, remote))
     }
 
     /// The other end of a port that `remote` allocated for this domain.
@@ -41,7 +41,7 @@ impl Channel {
     /// # Errors
     /// What the monitor answers.
     pub fn bind_interdomain(remote: DomId, remote_port: Port) -> Result<Channel, Errno> {
-        event_channel::bind_interdomain(remote, remote_port).and_then(Channel::adopt)
+        opened(event_channel::bind_interdomain(remote, remote_port))
     }
 
     /// A channel on which the monitor raises a virtual interrupt.
@@ -49,7 +49,7 @@ impl Channel {
     /// # Errors
     /// What the monitor answers.
     pub fn bind_virq(virq: Virq) -> Result<Channel, Errno> {
-        event_channel::bind_virq(virq).and_then(Channel::adopt)
+        opened(event_channel::bind_virq(virq))
     }
 
     /// Both ends of a channel within this domain.
@@ -98,6 +98,17 @@ impl Channel {
         })
         .await
     }
+}
+
+/// Takes over a port that was just opened, if it was.
+fn opened(port: Result<Port, Errno>) -> Result<Channel, Errno> {
+    if port == Err(Errno::ENOSPC) {
+        log::error!(
+            "this domain has used up its event channels; event_channels in its domain file says \
+             how many it may have"
+        );
+    }
+    port.and_then(Channel::adopt)
 }
 
 impl Drop for Channel {

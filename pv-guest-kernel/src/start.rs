@@ -7,7 +7,7 @@ use abi::sched::ShutdownReason;
 use fdt::Fdt;
 
 use crate::device_tree::DeviceTreeError;
-use crate::memory::{free, heap};
+use crate::memory::{self, free, heap};
 use crate::{
     Environment, console, device_tree, event, executor, hypercall, logger, machine, power, smp,
 };
@@ -64,6 +64,7 @@ fn range_of(bytes: &[u8]) -> Range<u64> {
 
 /// Gives the heap all RAM but what is used.
 fn start_heap(tree: &Fdt<'static>, used: &mut [Range<u64>]) {
+    device_tree::memory(tree).for_each(|bank| memory::ram().add(&bank));
     for gap in free::gaps(device_tree::memory(tree), used) {
         // SAFETY: RAM, by the device tree, and none of what boot left in it.
         unsafe { heap::add(&gap) };

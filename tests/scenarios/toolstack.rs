@@ -7,6 +7,11 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("toolstack::reboot_follows_the_domain_file", reboot),
     Scenario::new("toolstack::names_and_numbers", names),
     Scenario::new("toolstack::memory_goes_and_comes", balloon),
+    Scenario::new("toolstack::memory_beyond_the_start", maxmem),
+    Scenario::new("toolstack::a_crashed_domain_stays_beside_its_successor", rename_restart)
+        .with_disks(&[1]),
+    Scenario::new("toolstack::views_for_people_and_programs", views).with_disks(&[1]),
+    Scenario::new("toolstack::a_quota_is_named", quota).with_disks(&[1]),
     Scenario::new("toolstack::disks_come_and_go", disks).with_disks(&[1, 1]),
     Scenario::new("toolstack::creation_and_destruction_are_cheap", costs)
         .on(|machine| machine.icount = true),
@@ -88,6 +93,75 @@ fn balloon(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.succeeds("xl destroy hello")?;
     let after = shell.free_frames()?;
     ensure!(before == after, "{before} frames were free before, {after} are after");
+    Ok(())
+}
+
+/// It grows by more than it had, and gives all of it back.
+fn maxmem(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create hello memory=16 maxmem=48 cmdline=sleep=1000")?;
+    wait_until_up(shell, "hello")?;
+    let start = shell.free_frames()?;
+    for (mebibytes, taken) in [(48, 32 * 256), (24, 8 * 256), (48, 32 * 256), (16, 0)] {
+        shell.succeeds(&format!("xl mem-set hello {mebibytes}"))?;
+        shell.wait_for_free_frames(start - taken, 40)?;
+    }
+    shell.fails("xl mem-set hello 49", &["48 MiB", "mem-max"])?;
+    shell.succeeds("xl mem-max hello 80")?;
+    shell.succeeds("xl mem-set hello 80")?;
+    shell.wait_for_free_frames(start - 64 * 256, 40)?;
+    shell.fails("xl mem-max hello 79", &["80 MiB"])?;
+    shell.succeeds("xl sysrq hello m")?;
+    shell.session().begin("xl console hello")?;
+    shell.session().wait_for_text("of heap are in use")?;
+    shell.leave_console("xl console hello")?;
+    shell.fails("xl create hello name=b memory=32 maxmem=16", &["maxmem"])
+}
+
+fn rename_restart(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let arguments = "cmdline=sleep=1000 disk=disk0,xvda,w vif= on_crash=rename-restart";
+    shell.succeeds(&format!("xl create hello {arguments}"))?;
+    wait_until_up(shell, "hello")?;
+    let id = shell.succeeds("xl domid hello")?.trim().to_string();
+    shell.succeeds("xl sysrq hello c")?;
+    let kept = format!("hello-{id}");
+    while !shell.lists(&kept)? {
+        shell.succeeds("sleep 0.02")?;
+    }
+    let state = shell.state(&kept)?.unwrap_or_default();
+    ensure!(state.contains('c'), "the state of what crashed is {state}");
+    shell.fails("xl create hello", &["exists already"])?;
+    shell.succeeds("sleep 1.2")?;
+    wait_until_up(shell, "hello")?;
+    let list = shell.succeeds("xl block-list hello")?;
+    ensure!(list.contains("disk0"), "its disk is not its successor's: {list}");
+    ensure!(!shell.succeeds(&format!("xl block-list {kept}"))?.contains("disk0"));
+    shell.succeeds(&format!("xl destroy {kept}"))?;
+    shell.succeeds("xl destroy hello")?;
+    shell.fails("xl create hello on_crash=coredump-restart", &["no place", "rename-restart"])
+}
+
+fn views(shell: &mut Shell, _: &Stage) -> Result<()> {
+    shell.succeeds("xl create hello memory=16 maxmem=32 cmdline=sleep=1000 disk=disk0,xvda,r")?;
+    wait_until_up(shell, "hello")?;
+    let long = shell.succeeds("xl list -l hello")?;
+    for word in ["\"domid\"", "\"max_memkb\": 32768", "\"vdev\": \"xvda\"", "\"on_crash\""] {
+        ensure!(long.contains(word), "no {word} in: {long}");
+    }
+    shell.succeeds("xl debug-keys hqreg")?;
+    let log = shell.succeeds("xl dmesg")?;
+    for word in ["CPUs, and which", "may run", "d1v0: blocked", "CPU 0: d0v0", "d1 port 1: to d0"] {
+        ensure!(log.contains(word), "no `{word}` in: {log}");
+    }
+    ensure!(log.contains("others map"), "no grants in: {log}");
+    shell.fails("xl debug-keys !", &["`!`", "h shows"])
+}
+
+/// Console and store take all ports that there may be.
+fn quota(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let said = shell.succeeds("xl create -c hash disk=disk0,xvda,r event_channels=2")?;
+    let log = shell.succeeds("xl dmesg")?;
+    ensure!(log.contains("wants more than 2 event channels"), "no word of it in: {log}");
+    ensure!(said.contains("this domain has used up its event channels"), "the guest says nothing");
     Ok(())
 }
 

@@ -6,19 +6,23 @@ use alloc::{
 };
 
 use super::{
-    arguments::{domains, number},
+    arguments::{domains, number, take_flags},
     command::{Command, Failure},
+    long::Long,
     report,
     session::Session,
     table::{Align, Table},
 };
-use crate::toolstack::clock;
+use crate::toolstack::{Summary, clock};
 
 /// The verbs.
 pub const COMMANDS: &[Command] = &[
-    Command::new("list", "[DOMAIN]", "show the domains", |session, arguments| {
-        Box::pin(async { list(session, arguments) })
-    })
+    Command::new(
+        "list",
+        "[-l] [DOMAIN]",
+        "show the domains; -l, --long: all that is known of them, as JSON",
+        |session, arguments| Box::pin(async { list(session, arguments) }),
+    )
     .for_programs(),
     Command::new("rename", "DOMAIN NAME", "give a domain another name", |session, arguments| {
         Box::pin(rename(session, arguments))
@@ -42,8 +46,19 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn list(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {
-    let domains = domains(session, arguments)?;
-    session.show(&report::list(&domains));
+    let ([short, long], arguments) = take_flags(arguments, ["-l", "--long"])?;
+    let domains = domains(session, &arguments)?;
+    if !short && !long {
+        session.show(&report::list(&domains));
+        return Ok(());
+    }
+    let toolstack = &session.toolstack;
+    let known = |domain: Summary| {
+        let configuration = toolstack.configuration(&domain);
+        (domain, configuration)
+    };
+    let long = Long(domains.into_iter().map(known).collect());
+    session.show(&long);
     Ok(())
 }
 

@@ -2,11 +2,11 @@
 
 use alloc::{boxed::Box, format, string::String};
 
-use abi::version::INTERFACE_VERSION;
+use abi::{Errno, version::INTERFACE_VERSION};
 use pv_guest_kernel::hypercall;
 
 use super::{
-    arguments::domains,
+    arguments::{domains, only},
     command::{Command, Failure},
     report,
     session::Session,
@@ -21,6 +21,12 @@ pub const COMMANDS: &[Command] = &[
     Command::new("dmesg", "", "show the monitor's log", |session, arguments| {
         Box::pin(dmesg(session, arguments))
     }),
+    Command::new(
+        "debug-keys",
+        "KEYS",
+        "show in the monitor's log how things stand; h: which keys there are",
+        |session, arguments| Box::pin(async { debug_keys(session, arguments) }),
+    ),
     Command::new(
         "counters",
         "[DOMAIN]",
@@ -60,6 +66,15 @@ async fn dmesg(session: &mut Session, arguments: &[String]) -> Result<(), Failur
         position = next;
         session.terminal.flush().await?;
     }
+}
+
+/// What the monitor writes to its log is on the machine's console, and in `xl dmesg`.
+fn debug_keys(_: &Session, arguments: &[String]) -> Result<(), Failure> {
+    let keys = only(arguments)?;
+    hypercall::sysctl::debug_keys(keys.as_bytes()).map_err(|errno| match errno {
+        Errno::EINVAL => Failure::BadCall(format!("not all of `{keys}` are keys; h shows them")),
+        other => other.into(),
+    })
 }
 
 fn counters(session: &mut Session, arguments: &[String]) -> Result<(), Failure> {

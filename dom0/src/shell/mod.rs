@@ -16,6 +16,7 @@ mod identity;
 mod keys;
 mod lifecycle;
 mod line_editor;
+mod long;
 mod machine;
 mod memory;
 mod report;

@@ -56,6 +56,8 @@ pub fn create_empty(config: &DomainConfig) -> Result<DomId, Errno> {
         max_grant_frames: config.max_grant_frames,
         gicd_base: GICD_BASE,
         gicr_base: GICR_BASE,
+        max_event_port: config.event_channels,
+        padding: 0,
     })
 }
 

@@ -29,6 +29,11 @@ impl Claim {
     pub fn by_builder(id: DomId) -> Claim {
         Claim { id, has_run: false }
     }
+
+    /// Which domain.
+    pub const fn id(&self) -> DomId {
+        self.id
+    }
 }
 
 impl Toolstack {

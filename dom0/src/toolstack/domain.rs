@@ -5,7 +5,11 @@ use core::{cell::Cell, fmt, time::Duration};
 
 use abi::{DomId, domctl::DomainInfo, sched::ShutdownReason};
 
-use super::{config::DomainConfig, estate::Estate};
+use super::{
+    config::DomainConfig,
+    device::{DeviceId, DeviceSpec},
+    estate::Estate,
+};
 use pv_guest_kernel::{condition::Condition, time};
 
 /// How far a domain has come.
@@ -73,6 +77,15 @@ impl Ended {
     }
 }
 
+/// How much memory a domain is to have, in MiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Now, if it does as it is told.
+    pub target: u32,
+    /// At most.
+    pub max: u32,
+}
+
 /// A domain that exists.
 #[derive(Debug)]
 pub struct Domain {
@@ -80,6 +93,8 @@ pub struct Domain {
     pub config: DomainConfig,
     /// Its name and its devices, as they are now.
     pub estate: Estate,
+    /// How much memory it is to have.
+    pub memory: Memory,
     /// When its building began, since the machine's start.
     pub since: Duration,
     /// How far it is.
@@ -92,7 +107,8 @@ impl Domain {
     /// One whose building begins.
     pub fn new(config: DomainConfig, estate: Estate) -> Domain {
         let (since, phase, ended) = (time::now(), Phase::Building, Rc::default());
-        Domain { config, estate, since, phase, ended }
+        let memory = Memory { target: config.memory, max: config.max_memory() };
+        Domain { config, estate, memory, since, phase, ended }
     }
 
     /// It is built. Returns whether it may run: nobody wants it to be gone already.
@@ -132,6 +148,17 @@ pub struct Past {
     pub end: End,
     /// The end of what it printed.
     pub output: Vec<u8>,
+}
+
+/// What is known of a domain beside its state.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// What it was made from.
+    pub config: DomainConfig,
+    /// How much memory it is to have.
+    pub memory: Memory,
+    /// Its devices.
+    pub devices: Vec<(DeviceId, DeviceSpec)>,
 }
 
 /// A line of `xl list`.

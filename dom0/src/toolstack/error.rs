@@ -152,7 +152,8 @@ pub enum Error {
     },
     /// It cannot have so much memory, or so little.
     #[error(
-        "domain `{name}` can have {least} to {most} MiB (memory in its domain file), not {asked}"
+        "domain `{name}` can have {least} to {most} MiB, not {asked}; xl mem-max, or maxmem in its \
+         domain file, raises that"
     )]
     MemoryTarget {
         /// The domain's name.
@@ -162,6 +163,21 @@ pub enum Error {
         /// The least.
         least: u32,
         /// The most.
+        most: u32,
+    },
+    /// The limit of its memory cannot be so.
+    #[error(
+        "domain `{name}` is to have {least} MiB and could have up to {most}: {asked} cannot be the \
+         limit; xl mem-set changes the former"
+    )]
+    MaxMemory {
+        /// The domain's name.
+        name: String,
+        /// What was asked for, in MiB.
+        asked: u32,
+        /// What it is to have.
+        least: u32,
+        /// The most that any may have.
         most: u32,
     },
     /// No such device.

@@ -30,10 +30,7 @@ impl Toolstack {
         let current = || self.with(guest, |domain| domain.estate.name());
         let written = self.0.services.store.transaction(async |view| {
             let Ok(name) = current() else { return Ok(()) };
-            for path in store_entries::name_paths(guest.info.domain) {
-                view.write(&path, &name).await?;
-            }
-            Ok(())
+            store_entries::rename(view, guest.info.domain, &name).await
         });
         written.await.map_err(|errno| {
             let is_new = current().is_ok_and(|name| name == new);

@@ -56,7 +56,7 @@ pub use self::{
     block::DiskUse,
     control::Request,
     create::Start,
-    domain::{End, Ended, Past, Summary},
+    domain::{Configuration, End, Ended, Memory, Past, Summary},
     error::Error,
     hotplug::{Device, Side, Status},
     identity::clock,
@@ -210,6 +210,14 @@ impl Toolstack {
             Summary { info: DomainInfo { domain: DomId::DOM0, .. }, .. } => Err(Error::Privileged),
             guest => Ok(guest),
         }
+    }
+
+    /// What a domain was made from and has now; None if this toolstack did not make it.
+    pub fn configuration(&self, guest: &Summary) -> Option<Configuration> {
+        let domains = self.0.domains.borrow();
+        let Domain { config, memory, estate, .. } = domains.get(&guest.info.domain)?;
+        let devices = estate.devices().map(|(id, device)| (id, device.clone())).collect();
+        Some(Configuration { config: config.clone(), memory: *memory, devices })
     }
 
     /// Looks at or changes what is known of a domain that is neither being built nor being taken

@@ -1,7 +1,10 @@
 //! Learns from the monitor which domains have stopped, and does with them what their domain file
 //! says.
 
-use alloc::string::{String, ToString};
+use alloc::{
+    format,
+    string::{String, ToString},
+};
 use core::time::Duration;
 
 use abi::{DomId, Errno, domctl::DomainState, event::Virq, sched::ShutdownReason};
@@ -9,10 +12,12 @@ use pv_guest_kernel::{event::Channel, executor, time};
 
 use super::{
     Toolstack,
-    config::Action,
+    config::{Action, DomainConfig, NAME_MAX},
     create::Start,
     destroy::Claim,
     domain::{Domain, End, Phase},
+    estate::Estate,
+    store_entries, teardown,
 };
 
 /// A domain that stops as soon as it starts shall not keep the machine busy.
@@ -62,6 +67,7 @@ impl Toolstack {
         executor::spawn(async move {
             match action {
                 Action::Restart => toolstack.restart(claim, &name, end).await,
+                Action::RenameRestart => toolstack.rename_restart(claim, &name, end).await,
                 Action::Destroy | Action::Preserve => drop(toolstack.dismantle(claim, end).await),
             }
         })
@@ -87,6 +93,35 @@ impl Toolstack {
     /// Makes a domain again. What it has stays its own in between.
     async fn restart(&self, claim: Claim, name: &str, end: End) {
         let Some(Domain { config, estate, .. }) = self.dismantle(claim, end).await else { return };
+        self.make_again(config, estate, name).await;
+    }
+
+    /// Keeps a domain to be looked at under another name, and makes it again under its own. Its
+    /// devices are the new one's: a disk has one writer.
+    async fn rename_restart(&self, claim: Claim, name: &str, end: End) {
+        let (store, id) = (&self.0.services.store, claim.id());
+        teardown::detach_all(store, id).await;
+        let removed = store_entries::remove_devices(store, id).await;
+        let Some((config, estate)) = self.split(id, name) else { return };
+        let renamed = store_entries::rename(store, id, &kept_name(name, id)).await;
+        if let Err(error) = removed.and(renamed) {
+            log::error!("{id}: its entries in the store: {error}");
+        }
+        self.preserve(id, end);
+        self.make_again(config, estate, name).await;
+    }
+
+    /// Leaves a domain nothing but another name; returns what it was made from and what it had.
+    fn split(&self, id: DomId, name: &str) -> Option<(DomainConfig, Estate)> {
+        let kept = Estate::new(&self.0.registry, &kept_name(name, id));
+        let kept =
+            kept.inspect_err(|error| log::error!("{name} cannot be renamed: {error}")).ok()?;
+        let mut domains = self.0.domains.borrow_mut();
+        let domain = domains.get_mut(&id)?;
+        Some((domain.config.clone(), core::mem::replace(&mut domain.estate, kept)))
+    }
+
+    async fn make_again(&self, config: DomainConfig, estate: Estate, name: &str) {
         self.0.restarting.borrow_mut().insert(name.to_string(), estate);
         time::sleep(RESTART_DELAY).await;
         // Unless somebody destroyed it meanwhile.
@@ -94,5 +129,24 @@ impl Toolstack {
         if let Err(error) = self.create_with(config, estate, Start::Running).await {
             log::error!("{name} cannot be started again: {error}");
         }
+    }
+}
+
+/// The name of a domain that is kept while another has its own: its number makes it unique.
+fn kept_name(name: &str, DomId(id): DomId) -> String {
+    let suffix = format!("-{id}");
+    let room = NAME_MAX.saturating_sub(suffix.len());
+    format!("{}{suffix}", name.get(..room).unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::config::check_name, *};
+
+    #[test]
+    fn a_kept_name_is_a_name() {
+        assert_eq!(kept_name("web", DomId(7)), "web-7");
+        let long = kept_name(&"a".repeat(NAME_MAX), DomId(32_000));
+        assert!(check_name(&long).is_ok() && long.ends_with("aa-32000"), "{long}");
     }
 }

@@ -11,6 +11,7 @@ use super::frame_box::FrameBox;
 use super::grant::GrantTable;
 use super::interrupt::DomainInterrupts;
 use super::log_budget::LogBudget;
+use super::quota::NamedQuotas;
 use super::stage2::Stage2;
 use super::uart::Uart;
 use super::vcpu::{InfoPlace, Vcpu};
@@ -30,6 +31,8 @@ pub struct DomainConfig {
     pub max_vcpus: u32,
     /// Frames to which its grant table may grow.
     pub max_grant_frames: u32,
+    /// The highest port that it may have.
+    pub max_event_port: u32,
     /// Its interrupt distributor's guest-physical address.
     pub gicd_base: Ipa,
     /// Its redistributors'.
@@ -125,6 +128,8 @@ pub struct Domain {
     pub(super) teardown: Option<Teardown>,
     /// What it may still write to the log.
     pub log_budget: LogBudget,
+    /// Which of its quotas it has been said to have used up.
+    pub named_quotas: NamedQuotas,
     /// Its SPIs.
     pub interrupts: DomainInterrupts,
     /// Its UART.
@@ -151,7 +156,7 @@ impl Domain {
             stage2: Stage2::new(pool, id)?,
             maps_devices: false,
             vcpus: [const { None }; MAX_VCPUS],
-            events: EventTable::new(shared_info),
+            events: EventTable::new(shared_info, config.max_event_port),
             grants: GrantTable::new(config.max_grant_frames),
             shared_info,
             parameters: Parameters::default(),
@@ -161,6 +166,7 @@ impl Domain {
             runstate_update_flag: false,
             teardown: None,
             log_budget: LogBudget::new(),
+            named_quotas: NamedQuotas::default(),
             interrupts: DomainInterrupts::new(),
             uart: Uart::new(),
             gicd_base: config.gicd_base,

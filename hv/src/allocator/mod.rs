@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod log_budget;
 pub mod physical_timer;
 pub mod physmap;
+pub mod quota;
 #[expect(unsafe_code, reason = "takes the boot code's word for what is RAM")]
 pub mod ram;
 pub mod scheduler;

@@ -52,6 +52,7 @@ pub(crate) fn config(max_frames: u64) -> DomainConfig {
         max_frames,
         max_vcpus: 1,
         max_grant_frames: 64,
+        max_event_port: u32::MAX,
         gicd_base: Ipa(abi::guest_map::GICD_BASE),
         gicr_base: Ipa(abi::guest_map::GICR_BASE),
     }

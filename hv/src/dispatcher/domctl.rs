@@ -99,6 +99,7 @@ fn create(
         max_frames: wanted.max_frames,
         max_vcpus: wanted.max_vcpus,
         max_grant_frames,
+        max_event_port: wanted.max_event_port,
         gicd_base: Ipa(wanted.gicd_base),
         gicr_base: Ipa(wanted.gicr_base),
     };

@@ -4,12 +4,14 @@ use abi::event::{
     AllocUnbound, BindInterdomain, BindIpi, BindVcpu, BindVirq, Command, ExpandArray, InitControl,
     PortOnly, PortState, Reset, SetPriority, Status, Virq, fifo,
 };
-use abi::{DomId, Errno};
+use abi::{DomId, Errno, Port};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
+use super::quota;
 use crate::allocator::Progress;
 use crate::allocator::event::{Binding, Channel};
+use crate::allocator::quota::Quota;
 use crate::guest;
 use crate::types::{GuestVa, VcpuKey};
 
@@ -97,26 +99,38 @@ fn set_priority(call: &mut Call<'_>, argument: GuestVa) -> Result<(), Errno> {
 fn alloc_unbound(call: &mut Call<'_>, request: &mut AllocUnbound) -> Result<(), Errno> {
     let owner = call.resolve(request.dom)?;
     let remote = own_if_self(call, request.remote);
-    request.port = call.monitor.event_alloc_unbound(owner, remote)?;
+    let port = call.monitor.event_alloc_unbound(owner, remote);
+    request.port = opened(call, owner, port)?;
     Ok(())
 }
 
 fn bind_interdomain(call: &mut Call<'_>, request: &mut BindInterdomain) -> Result<(), Errno> {
     let remote = own_if_self(call, request.remote);
     let local = call.caller.domain;
-    request.local_port = call.monitor.event_bind_interdomain(local, remote, request.remote_port)?;
+    let port = call.monitor.event_bind_interdomain(local, remote, request.remote_port);
+    request.local_port = opened(call, local, port)?;
     Ok(())
 }
 
 fn bind_virq(call: &mut Call<'_>, request: &mut BindVirq) -> Result<(), Errno> {
     let virq = Virq::from_raw(request.virq).ok_or(Errno::EINVAL)?;
-    request.port = call.monitor.event_bind_virq(call.caller.domain, virq, request.vcpu)?;
+    let port = call.monitor.event_bind_virq(call.caller.domain, virq, request.vcpu);
+    request.port = opened(call, call.caller.domain, port)?;
     Ok(())
 }
 
 fn bind_ipi(call: &mut Call<'_>, request: &mut BindIpi) -> Result<(), Errno> {
-    request.port = call.monitor.event_bind_ipi(call.caller.domain, request.vcpu)?;
+    let port = call.monitor.event_bind_ipi(call.caller.domain, request.vcpu);
+    request.port = opened(call, call.caller.domain, port)?;
     Ok(())
+}
+
+/// A new port of `owner`'s, if there could be one.
+fn opened(call: &mut Call<'_>, owner: DomId, port: Result<Port, Errno>) -> Result<Port, Errno> {
+    if port == Err(Errno::ENOSPC) {
+        quota::exceeded(call.monitor, owner, Quota::EventChannels);
+    }
+    port
 }
 
 fn status(call: &mut Call<'_>, request: &mut Status) -> Result<(), Errno> {

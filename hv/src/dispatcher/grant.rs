@@ -14,6 +14,8 @@ use abi::{DomId, Errno, Gfn, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::call::{Call, Outcome};
+use super::quota;
+use crate::allocator::quota::Quota;
 use crate::guest::{self, Place};
 use crate::machine::cache;
 use crate::types::{GuestVa, Mfn};
@@ -137,6 +139,10 @@ impl Request for SetupTable {
     fn perform(&self, call: &mut Call<'_>, place: Place<Self>) -> Result<(), Errno> {
         let result = resolve(call, self.dom).and_then(|id| {
             let domain = call.monitor.domains.get_mut(id).ok_or(Status::BadDomain)?;
+            if self.nr_frames > domain.grants.max_size() {
+                quota::exceeded(call.monitor, id, Quota::GrantFrames);
+                return Err(Status::GeneralError);
+            }
             let grown = domain.grants.grow(&mut call.monitor.frames, id, self.nr_frames);
             grown.or(Err(Status::GeneralError))
         });

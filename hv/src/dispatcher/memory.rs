@@ -11,8 +11,10 @@ use abi::memory::{
 use abi::{DomId, Errno, Gfn};
 
 use super::call::{Call, Outcome};
+use super::quota;
 use crate::allocator::Monitor;
 use crate::allocator::physmap::Physmap;
+use crate::allocator::quota::Quota;
 use crate::guest;
 use crate::types::GuestVa;
 
@@ -146,7 +148,12 @@ fn map_own(
         MapSpace::SharedInfo => Err(Errno::EINVAL),
         MapSpace::GrantTable => {
             let index = u32::try_from(index).map_err(|_| Errno::EINVAL)?;
-            call.monitor.physmap(id)?.map_grant_table(gfn, index)
+            let mapped = call.monitor.physmap(id)?.map_grant_table(gfn, index);
+            let domain = call.monitor.domains.get(id).ok_or(Errno::ESRCH)?;
+            if index >= domain.grants.max_size() {
+                quota::exceeded(call.monitor, id, Quota::GrantFrames);
+            }
+            mapped
         }
         _ => Err(Errno::ENOSYS),
     }

@@ -6,6 +6,7 @@
 
 pub mod call;
 mod console;
+mod debug_keys;
 mod domctl;
 pub mod event;
 mod exit;
@@ -17,6 +18,7 @@ mod interrupt;
 mod memory;
 mod mmio;
 mod multicall;
+mod quota;
 mod sched;
 mod schedule;
 mod scheduling;

@@ -1,10 +1,13 @@
 //! `sysctl`: what the toolstack asks of the machine. For the privileged domain only.
 
 use abi::Errno;
-use abi::sysctl::{Command, DomainInfoList, INTERFACE_VERSION, PhysInfo, ReadConsole, Sysctl};
+use abi::sysctl::{
+    Command, DebugKeys, DomainInfoList, INTERFACE_VERSION, PhysInfo, ReadConsole, Sysctl,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
+use super::debug_keys;
 use crate::allocator::MAX_DOMAINS;
 use crate::guest;
 use crate::machine::{log, timer};
@@ -12,6 +15,8 @@ use crate::types::GuestVa;
 
 /// Bytes of the log that are copied at a time.
 const CHUNK: usize = 256;
+/// Debug keys that may be pressed in one call.
+const MAX_KEYS: usize = 16;
 
 /// `sysctl(argument)`
 pub fn sysctl(call: &mut Call<'_>) -> Outcome {
@@ -37,6 +42,7 @@ fn perform(call: &mut Call<'_>) -> Result<u64, Errno> {
             list_domains(call, &mut request)?;
             set_payload(&mut sysctl, &request)?;
         }
+        Command::DebugKeys => return press(call, &payload(&sysctl)?),
     }
     guest::write(call.monitor, argument, &sysctl)?;
     Ok(0)
@@ -53,6 +59,20 @@ fn physical_information(call: &Call<'_>) -> PhysInfo {
         padding: 0,
         ipis: monitor.ipis,
     }
+}
+
+/// Presses keys. All or none: a key that is not known is `EINVAL`.
+fn press(call: &Call<'_>, request: &DebugKeys) -> Result<u64, Errno> {
+    let mut keys = [0; MAX_KEYS];
+    let keys = keys.get_mut(..request.count as usize).ok_or(Errno::E2BIG)?;
+    guest::read_bytes(call.monitor, GuestVa(request.keys), keys)?;
+    if keys.iter().any(|&letter| debug_keys::find(letter).is_none()) {
+        return Err(Errno::EINVAL);
+    }
+    for key in keys.iter().filter_map(|&letter| debug_keys::find(letter)) {
+        debug_keys::press(key, call.monitor);
+    }
+    Ok(0)
 }
 
 /// Copies out what fits. Each call is bounded: the caller asks again from the new position.

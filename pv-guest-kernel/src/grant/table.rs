@@ -93,11 +93,13 @@ struct Table {
     free: Vec<GrantRef>,
     /// Ended by us, but not yet by the other domain.
     lingering: Vec<(GrantRef, SharedPage)>,
+    /// It has been said that the table is full: drivers try again and again.
+    has_said_full: bool,
 }
 
 impl Table {
     const fn new() -> Table {
-        Table { frames: Vec::new(), free: Vec::new(), lingering: Vec::new() }
+        Table { frames: Vec::new(), free: Vec::new(), lingering: Vec::new(), has_said_full: false }
     }
 
     fn grant(&mut self, frame: u32, domain: DomId, access: Access) -> Result<GrantRef, Errno> {
@@ -177,6 +179,12 @@ impl Table {
         let size = grant_table::query_size()?;
         let index = u32::try_from(self.frames.len()).map_err(|_| Errno::ENOSPC)?;
         if index >= size.max_nr_frames {
+            if !core::mem::replace(&mut self.has_said_full, true) {
+                log::error!(
+                    "this domain has used up its {index} frames of grants; max_grant_frames in its \
+                     domain file says how many it may have"
+                );
+            }
             return Err(Errno::ENOSPC);
         }
         if index >= size.nr_frames {

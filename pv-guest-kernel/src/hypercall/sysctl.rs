@@ -2,7 +2,9 @@
 
 use abi::domctl::DomainInfo;
 use abi::hypercall::Number;
-use abi::sysctl::{Command, DomainInfoList, INTERFACE_VERSION, PhysInfo, ReadConsole, Sysctl};
+use abi::sysctl::{
+    Command, DebugKeys, DomainInfoList, INTERFACE_VERSION, PhysInfo, ReadConsole, Sysctl,
+};
 use abi::{DomId, Errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -37,6 +39,20 @@ pub fn read_console(buffer: &mut [u8], position: u64) -> Result<(usize, u64), Er
     let answer = unsafe { operate(Command::ReadConsole, &payload) }?;
     let count = usize::try_from(answer.count).map_err(|_| Errno::EOVERFLOW)?;
     Ok((count.min(buffer.len()), answer.position))
+}
+
+/// Has the monitor write to its log how things stand, a view for each key.
+///
+/// # Errors
+/// `EINVAL` if it does not know one of the keys, `E2BIG` if there are too many.
+pub fn debug_keys(keys: &[u8]) -> Result<(), Errno> {
+    let payload = DebugKeys {
+        keys: keys.as_ptr().expose_provenance() as u64,
+        count: u32::try_from(keys.len()).map_err(|_| Errno::E2BIG)?,
+        ..Default::default()
+    };
+    // SAFETY: the monitor only reads the `count` bytes that the slice lends.
+    unsafe { operate(Command::DebugKeys, &payload) }.map(drop)
 }
 
 /// Describes the machine.

@@ -13,7 +13,7 @@ use super::page_table::{Memory, OutOfTables, PageTables};
 use super::stack::Area;
 use super::{cpu, image};
 use crate::device_tree;
-use crate::memory::WINDOW;
+use crate::memory::{RAM_LIMIT, WINDOW};
 
 const GIB: u64 = 1 << 30;
 /// Bits of SCTLR_EL1 that are one on CPUs without the features that they control (Arm ARM
@@ -47,8 +47,9 @@ fn fill<const COUNT: usize>(
     stacks: &Range<u64>,
 ) -> Result<(), OutOfTables> {
     // Below and between the banks of RAM lie the ring pages that the toolstack made, and devices.
+    // RAM may come behind them later.
     let ram_end = device_tree::memory(tree).map(|bank| bank.end).max().unwrap_or(0);
-    tables.map(0..ram_end.next_multiple_of(GIB), Memory::Data)?;
+    tables.map(0..ram_end.max(RAM_LIMIT).next_multiple_of(GIB), Memory::Data)?;
     for registers in device_tree::devices(tree) {
         tables.map(registers, Memory::Device)?;
     }

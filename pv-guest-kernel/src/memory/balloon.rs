@@ -1,5 +1,6 @@
 //! The balloon: memory that this domain has given back to the monitor, and takes again when the
-//! toolstack lets it (`memory/target`, docs/misc/xenstore-paths.pandoc).
+//! toolstack lets it (`memory/target`, docs/misc/xenstore-paths.pandoc); and memory beyond what it
+//! started with, behind the end of its RAM.
 //!
 //! What is given back are runs of pages of the heap. They stay allocated, so that nobody uses them
 //! while there is no memory behind them. Runs, because single pages would each waste another: what
@@ -14,7 +15,6 @@ use crate::xenstore::Client;
 use crate::{executor, hypercall};
 
 const TARGET: &str = "memory/target";
-const MAXIMUM: &str = "memory/static-max";
 const KIBIBYTES_PER_PAGE: u64 = PAGE_SIZE as u64 / 1024;
 /// Pages of a run, which goes in one hypercall; between any two the other tasks have their turn.
 const RUN: usize = 64;
@@ -33,16 +33,14 @@ async fn watch(client: &Client) -> Result<(), Errno> {
     let watch = client.watch(TARGET).await?;
     loop {
         watch.next().await;
-        let (target, most): (u64, u64) =
-            match (client.read_as(TARGET).await, client.read_as(MAXIMUM).await) {
-                (Ok(target), Ok(most)) => (target, most),
-                // A toolstack that does not say how much there could be has no balloons.
-                (Err(Errno::ENOENT), _) | (_, Err(Errno::ENOENT)) => continue,
-                (Err(error), _) | (_, Err(error)) => return Err(error),
-            };
-        let missing = most.saturating_sub(target) / KIBIBYTES_PER_PAGE;
-        let pages = usize::try_from(missing).map_err(|_| Errno::EINVAL)?;
-        balloon.resize(pages.div_ceil(RUN)).await;
+        let target: u64 = match client.read_as(TARGET).await {
+            Ok(target) => target,
+            // A toolstack that does not say how much there shall be has no balloons.
+            Err(Errno::ENOENT) => continue,
+            Err(error) => return Err(error),
+        };
+        let pages = usize::try_from(target / KIBIBYTES_PER_PAGE).map_err(|_| Errno::EINVAL)?;
+        balloon.follow(pages).await;
     }
 }
 
@@ -51,6 +49,15 @@ async fn watch(client: &Client) -> Result<(), Errno> {
 struct Balloon(Vec<Pages>);
 
 impl Balloon {
+    /// Has the domain have so many pages, or as near to it as can be.
+    async fn follow(&mut self, pages: usize) {
+        let all = super::ram().pages();
+        self.resize(all.saturating_sub(pages).div_ceil(RUN)).await;
+        if self.0.is_empty() && pages > all {
+            grow(pages - all).await;
+        }
+    }
+
     /// Has the balloon hold so many runs, or as many as can be.
     async fn resize(&mut self, runs: usize) {
         if runs != self.0.len() {
@@ -98,6 +105,24 @@ impl Balloon {
         }
         done
     }
+}
+
+/// Takes so many pages of memory, or as many as can be had, behind the end of RAM, for the heap.
+async fn grow(pages: usize) {
+    let mut added = super::ram().end()..super::ram().end();
+    while added.end - added.start < pages as u64 * PAGE_SIZE as u64 {
+        let first = Gfn::containing(added.end).0;
+        let frames: Vec<Gfn> = (first..first.saturating_add(RUN as u64)).map(Gfn).collect();
+        if !super::can_be_ram(added.end) || !take_back(&frames) {
+            break;
+        }
+        added.end += (RUN * PAGE_SIZE) as u64;
+        executor::yield_now().await;
+    }
+    let kibibytes = (added.end - added.start) / 1024;
+    log::info!("{kibibytes} KiB more than at the start; wanted: {} KiB", pages * PAGE_SIZE / 1024);
+    // SAFETY: there has just come memory behind these addresses, which nobody used before.
+    unsafe { super::add_ram(&added) };
 }
 
 /// Has memory behind these frames, which had none; says whether all of them have it now.

@@ -9,11 +9,17 @@ mod window;
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::fmt;
+use core::ops::Range;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{Gfn, PAGE_SIZE};
 
 pub use window::{OutOfWindow, WINDOW, Window};
+
+/// Where RAM ends at the latest that this kernel can use: it is mapped so far. Xen's and Aurochs'
+/// toolstacks put the first 3 GiB of a guest's RAM before it.
+pub(crate) const RAM_LIMIT: u64 = 4 << 30;
 
 /// The heap has no room for this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +108,56 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, and nobody has it any more.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}
+
+/// What RAM there is, with or without memory behind it now.
+#[derive(Debug)]
+pub(crate) struct Ram {
+    bytes: AtomicU64,
+    end: AtomicU64,
+}
+
+static RAM: Ram = Ram { bytes: AtomicU64::new(0), end: AtomicU64::new(0) };
+
+/// What RAM there is.
+pub(crate) fn ram() -> &'static Ram {
+    &RAM
+}
+
+impl Ram {
+    /// Notes a bank of it.
+    pub(crate) fn add(&self, bank: &Range<u64>) {
+        self.bytes.fetch_add(bank.end.saturating_sub(bank.start), Ordering::Relaxed);
+        self.end.fetch_max(bank.end, Ordering::Relaxed);
+    }
+
+    /// How many pages.
+    fn pages(&self) -> usize {
+        (self.bytes.load(Ordering::Relaxed) / PAGE_SIZE as u64) as usize
+    }
+
+    /// The first address behind all of it.
+    fn end(&self) -> u64 {
+        self.end.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether RAM that begins at this address and ends within its 2 MiB could be used: it is mapped.
+fn can_be_ram(address: u64) -> bool {
+    address < RAM_LIMIT
+}
+
+/// Gives the heap RAM that came after boot.
+///
+/// # Safety
+/// Memory is behind the range, and nothing else uses it, ever.
+unsafe fn add_ram(range: &Range<u64>) {
+    ram().add(range);
+    #[cfg(target_os = "none")]
+    // SAFETY: the caller's promise.
+    unsafe {
+        heap::add(range);
     }
 }
 

@@ -49,7 +49,7 @@ fn only_name_and_kernel_are_needed() {
     let config = parse("name = 'a'\nkernel = 'b'", &[]).unwrap();
     assert_eq!((config.memory, config.vcpus), (16, 1));
     assert_eq!((config.cpus, config.cpu_weight, config.cap), (Cpus::ALL, 256, 0));
-    assert_eq!(config.max_grant_frames, 64);
+    assert_eq!((config.max_grant_frames, config.event_channels), (64, 1023));
     let action = |reason| config.action(reason);
     assert_eq!(action(ShutdownReason::Poweroff), Action::Destroy);
     assert_eq!(action(ShutdownReason::Reboot), Action::Restart);
@@ -133,6 +133,8 @@ fn wrong_values_are_named() {
     assert!(message(HASH, &["name=7"]).contains("`7` is not a name"));
     assert!(message(HASH, &["name=a/b"]).contains("`a/b` is not a name"));
     assert!(message(HASH, &["on_crash=explode"]).contains("`destroy`, `preserve`, `restart`"));
+    assert!(message(HASH, &["on_crash=coredump-destroy"]).contains("no place"));
+    assert!(message(HASH, &["event_channels=1"]).contains("2 to 131071 ports"));
     assert!(message(HASH, &["disk=disk0,sda"]).contains("xvda to xvdp"));
     assert!(message(HASH, &[r#"disk=["disk0,xvda","disk1,xvda"]"#]).contains("xvda is taken"));
     assert!(message(HASH, &["disk=5"]).contains("list"));
@@ -174,6 +176,15 @@ fn there_may_be_more_vcpus_later() {
     let error = parse(&["vcpus=3", "maxvcpus=2"]).unwrap_err();
     assert_eq!(error, ConfigError::TooManyVcpus { vcpus: 3, most: 2 });
     assert!(parse(&["maxvcpus=9"]).unwrap_err().to_string().contains("1 to 8"));
+}
+
+#[test]
+fn there_may_be_more_memory_later() {
+    assert_eq!(parse(HASH, &[]).unwrap().max_memory(), 32);
+    let config = parse(HASH, &["maxmem=64"]).unwrap();
+    assert_eq!((config.memory, config.max_memory()), (32, 64));
+    let error = ConfigError::TooMuchMemory { memory: 32, most: 16 };
+    assert_eq!(parse(HASH, &["maxmem=16"]), Err(error));
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub fn domain_path(domain: DomId) -> String {
 }
 
 /// Where a domain's name is.
-pub fn name_paths(domain: DomId) -> [String; 2] {
+fn name_paths(domain: DomId) -> [String; 2] {
     [format!("{}/name", domain_path(domain)), format!("{}/name", vm_path(domain))]
 }
 
@@ -106,6 +106,8 @@ fn domain_entries(
     own.add("name", name);
     own.add("domid", domain.0);
     own.add("vm", &vm.path);
+    // What it starts with, even if it may get more: a kernel (Linux) takes the difference to what it
+    // finds for what it could never have.
     own.add("memory/static-max", kibibytes);
     own.add("memory/target", kibibytes);
     for vcpu in 0..config.max_vcpus() {
@@ -162,15 +164,39 @@ fn permissions(guest: DomId, writer: Writer) -> [Permission; 2] {
     ]
 }
 
+/// Gives a domain that is there another name.
+///
+/// # Errors
+/// The store's.
+pub async fn rename(store: &Client, domain: DomId, name: &str) -> Result<(), Errno> {
+    for path in name_paths(domain) {
+        store.write(&path, name).await?;
+    }
+    Ok(())
+}
+
 /// Removes all that the functions above made. What is not there need not be
 /// removed.
 ///
 /// # Errors
 /// The store's first, after trying everything.
 pub async fn remove(store: &Client, domain: DomId) -> Result<(), Errno> {
-    let mut result = Ok(());
+    let devices = remove_devices(store, domain).await;
+    devices.and(remove_all(store, [domain_path(domain), vm_path(domain)]).await)
+}
+
+/// Removes what was made of devices, at both ends.
+///
+/// # Errors
+/// As for [`remove`].
+pub async fn remove_devices(store: &Client, domain: DomId) -> Result<(), Errno> {
     let backends = backends::classes().map(|class| backends_path(domain, class));
-    for path in backends.chain([domain_path(domain), vm_path(domain)]) {
+    remove_all(store, backends.chain([format!("{}/device", domain_path(domain))])).await
+}
+
+async fn remove_all(store: &Client, paths: impl IntoIterator<Item = String>) -> Result<(), Errno> {
+    let mut result = Ok(());
+    for path in paths {
         match store.remove(&path).await {
             Ok(()) | Err(Errno::ENOENT) => {}
             error => result = result.and(error),

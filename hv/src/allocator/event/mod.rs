@@ -139,18 +139,35 @@ pub struct EventTable {
     virqs: [VirqPorts; MAX_VCPUS],
     /// Bit n: vCPU n sleeps in `SCHEDOP_poll`.
     pollers: u8,
+    /// The highest port that the domain may have.
+    max_port: u32,
 }
 
 impl EventTable {
-    /// No ports, and no frames yet.
-    pub const fn new(shared_info: RamFrame) -> Self {
+    /// No ports, and no frames yet; there may be ports up to `max_port`.
+    pub const fn new(shared_info: RamFrame, max_port: u32) -> Self {
         EventTable {
             ports: Ports::new(),
             abi: Abi::TwoLevel,
             shared_info,
             virqs: [[NO_PORT; VIRQS]; MAX_VCPUS],
             pollers: 0,
+            max_port,
         }
+    }
+
+    /// The highest port that the domain may have, if its ABI can name it.
+    pub const fn max_port(&self) -> u32 {
+        self.max_port
+    }
+
+    /// Its open ports: what each is bound to, and whether it is pending and masked.
+    pub fn open_ports(&self) -> impl Iterator<Item = (Port, &Channel, bool, bool)> {
+        self.ports.touched(0..u32::MAX).filter_map(|port| {
+            let channel = self.ports.get(port).filter(|channel| channel.is_open())?;
+            let bit = self.pending_bit(port);
+            Some((port, channel, bit.is_set(), bit.is_masked()))
+        })
     }
 
     /// Binds a free port. `ENOSPC` if there is none left, `ENOMEM` if the table cannot grow.
@@ -161,10 +178,12 @@ impl EventTable {
         binding: Binding,
         vcpu: VcpuId,
     ) -> Result<Port, Errno> {
+        let limit = self.max_port.saturating_add(1);
         let port = match &self.abi {
-            Abi::TwoLevel => self.ports.open(pool, owner, TWO_LEVEL_PORTS, |_| false),
+            Abi::TwoLevel => self.ports.open(pool, owner, TWO_LEVEL_PORTS.min(limit), |_| false),
             Abi::Fifo(fifo) => {
-                self.ports.open(pool, owner, fifo_abi::PORTS, |port| fifo.is_linked(port))
+                let limit = fifo_abi::PORTS.min(limit);
+                self.ports.open(pool, owner, limit, |port| fifo.is_linked(port))
             }
         }?;
         let channel = self.ports.get_mut(port).ok_or(Errno::ENOSPC)?;

@@ -3,7 +3,7 @@
 use core::sync::atomic::AtomicU32;
 
 use abi::Port;
-use abi::event::fifo::PENDING;
+use abi::event::fifo::{MASKED, PENDING};
 
 use super::two_level::Bit;
 use super::word::SharedWord;
@@ -66,6 +66,19 @@ impl PendingBit {
     /// Whether the port is pending.
     pub(super) fn is_set(self) -> bool {
         self.access(|word, bit| SharedWord::load(word) & bit != 0)
+    }
+
+    /// Whether the port is masked.
+    pub(super) fn is_masked(self) -> bool {
+        match self {
+            PendingBit::TwoLevel { shared, offset, mask } => {
+                SharedWord::load(Bit { offset, mask }.mask(&shared)) & mask != 0
+            }
+            PendingBit::Fifo { page, offset } => {
+                SharedWord::load(fifo::word_at(&page, offset)) & MASKED != 0
+            }
+            PendingBit::Nowhere => false,
+        }
     }
 
     /// Forgets that the port is pending. Returns whether it was.

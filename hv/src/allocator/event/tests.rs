@@ -16,7 +16,8 @@ use self::guest::{World, port_mask};
 use super::Binding;
 use super::ports::CHUNK;
 use crate::allocator::Progress;
-use crate::allocator::testing::PRIVILEGED;
+use crate::allocator::domain::DomainConfig;
+use crate::allocator::testing::{self, PRIVILEGED};
 use crate::allocator::vcpu::Polling;
 use crate::types::{Ticks, VcpuKey};
 
@@ -193,6 +194,18 @@ fn an_event_ends_a_poll_even_if_it_is_masked() {
     assert_eq!(polling(&world), Polling::Port(b_port), "not the port that it waits for");
     world.monitor.event_send(a, a_port).unwrap();
     assert_eq!(polling(&world), Polling::No);
+}
+
+#[test]
+fn ports_end_at_the_domains_own_limit() {
+    let mut monitor = testing::monitor(512);
+    let config = DomainConfig { max_event_port: 3, ..testing::config(16) };
+    let a = monitor.create_domain(PRIVILEGED, &config).unwrap();
+    let mut open = || monitor.event_alloc_unbound(a, a);
+    assert_eq!([open(), open(), open()], [Ok(Port(1)), Ok(Port(2)), Ok(Port(3))]);
+    assert_eq!(open(), Err(Errno::ENOSPC));
+    monitor.event_close(a, Port(2)).unwrap();
+    assert_eq!(monitor.event_alloc_unbound(a, a), Ok(Port(2)));
 }
 
 #[test]

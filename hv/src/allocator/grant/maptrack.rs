@@ -17,14 +17,17 @@ const _: () = assert!(size_of::<[Mapping; CHUNK as usize]>() == abi::PAGE_SIZE);
 /// One mapping, or a place for one.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(16))]
-pub(super) struct Mapping {
-    pub(super) reference: GrantRef,
+pub struct Mapping {
+    /// By which reference.
+    pub reference: GrantRef,
     /// Where it is in the mapper's space. Guest frames have 28 bits at most.
     gfn: u32,
     /// The next free place, `Maptrack::NONE`, or `Maptrack::USED` if this one is not free.
     next: u32,
-    pub(super) granter: DomId,
-    pub(super) access: Access,
+    /// Whose.
+    pub granter: DomId,
+    /// What it is used for.
+    pub access: Access,
 }
 
 impl Mapping {
@@ -41,7 +44,7 @@ impl Mapping {
 
     /// Where it is in the mapper's space.
     #[inline(always)]
-    pub(super) fn gfn(&self) -> Gfn {
+    pub fn gfn(&self) -> Gfn {
         Gfn(u64::from(self.gfn))
     }
 }
@@ -73,6 +76,12 @@ impl Maptrack {
 
     pub(super) const fn new() -> Self {
         Maptrack { chunks: Vec::new(), free: Self::NONE, used: 0 }
+    }
+
+    /// The places that are in use.
+    pub(super) fn used(&self) -> impl Iterator<Item = &Mapping> {
+        let places = self.chunks.iter().flat_map(|chunk| chunk.iter());
+        places.filter(|place| place.next == Self::USED)
     }
 
     #[inline(always)]

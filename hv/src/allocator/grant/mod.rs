@@ -37,6 +37,7 @@ use super::stage2::Stage2;
 use crate::machine::memory::RamFrame;
 
 pub use map::Mapped;
+pub use maptrack::Mapping;
 
 /// The most frames that any domain's table may have.
 pub const MAX_FRAMES: usize = 64;
@@ -101,6 +102,11 @@ impl GrantTable {
     /// Mappings of the domain's frames that other domains hold.
     pub fn mappings_by_others(&self) -> u64 {
         self.pinned
+    }
+
+    /// What it has mapped of others' grants.
+    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
+        self.maptrack.used()
     }
 
     /// Frames that the table has.
