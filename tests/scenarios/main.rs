@@ -14,6 +14,7 @@ mod lifecycle;
 mod linux;
 mod network;
 mod new_driver;
+mod peer;
 mod scheduler;
 mod script;
 mod smp;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
     ];
     let mut trials: Vec<Trial> =
         groups.concat().into_iter().map(|scenario| trial(scenario, &equipment)).collect();
+    trials.extend(peer::trials(&equipment));
     trials.extend(script::trials());
     trials.extend(new_driver::trials());
     libtest_mimic::run(&arguments, trials).exit_code()

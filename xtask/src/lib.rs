@@ -8,7 +8,7 @@
 //! - [`session`] talks to the dom0 shell in it, over its console
 //! - [`peer`] is the same machine with Debian's Xen
 //! - [`control`] does so from a second terminal, over channels of its own
-//! - [`run`], [`test`], [`bench`], [`new_driver`], [`gdb`] and [`doctor`] are the commands
+//! - [`run`], [`test`], [`bench`], [`peer_run`], [`new_driver`], [`gdb`] and [`doctor`] are the commands
 
 pub mod bench;
 pub mod build;
@@ -21,6 +21,7 @@ pub mod new_driver;
 pub mod options;
 pub mod paths;
 pub mod peer;
+pub mod peer_run;
 pub mod qemu;
 pub mod run;
 pub mod session;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bench, build, control, doctor, gdb, new_driver, options, peer, run, test};
+use xtask::{bench, build, control, doctor, gdb, new_driver, options, peer_run, run, test};
 
 /// Builds, runs, tests and debugs Aurochs.
 #[derive(Debug, Parser)]
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Build => build::command().map(succeed),
         Command::Test(options) => test::run(&options).map(succeed),
         Command::Bench(options) => bench::run(&options).map(succeed),
-        Command::PeerRun(options) => peer::run(&options).map(succeed),
+        Command::PeerRun(options) => peer_run::run(&options).map(succeed),
         Command::NewDriver(options) => new_driver::run(&options).map(succeed),
         Command::Gdb(options) => gdb::run(&options).map(succeed),
         Command::Doctor => doctor::run().map(succeed),

@@ -32,6 +32,7 @@ use operation::Operation;
 pub use request::Request;
 pub use row::{Row, Rows};
 use table::Measured;
+pub use xen::measure as measure_on_xen;
 
 /// What one machine may take: a hundred times what it does take on a fast host.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -91,7 +92,7 @@ fn measure(
             .with_context(|| format!("on Aurochs {machine}"))?;
         let theirs = if options.peer {
             eprintln!("Measuring on Xen {machine}");
-            let rows = xen::measure(equipment, &request);
+            let rows = measure_on_xen(&equipment.qemu, &equipment.images, &request);
             Some(rows.with_context(|| format!("on Xen {machine}"))?)
         } else {
             None

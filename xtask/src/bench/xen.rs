@@ -3,8 +3,10 @@
 use anyhow::{Context, Result};
 
 use super::row::Rows;
-use super::{Equipment, Request, TIMEOUT};
+use super::{Request, TIMEOUT};
+use crate::build::Images;
 use crate::peer::{Guest, Machine};
+use crate::setup::Qemu;
 
 const MEMORY_MIB: u64 = 1024;
 const GUEST_KIB: u32 = 32 << 10;
@@ -13,8 +15,8 @@ const GUEST_KIB: u32 = 32 << 10;
 ///
 /// # Errors
 /// Xen cannot be fetched, or QEMU or the guest fails.
-pub(super) fn measure(equipment: &Equipment, request: &Request) -> Result<Rows> {
-    let image = equipment.images.guests.iter().find(|image| image.name == "bench");
+pub fn measure(qemu: &Qemu, images: &Images, request: &Request) -> Result<Rows> {
+    let image = images.guests.iter().find(|image| image.name == "bench");
     let image = image.context("there is no bench guest")?;
     let guest = |command_line| Guest {
         kernel: image.flat.clone(),
@@ -30,7 +32,7 @@ pub(super) fn measure(equipment: &Equipment, request: &Request) -> Result<Rows> 
         dom0: None,
         guests: vec![guest(request.command_line(2)), guest(Request::partner_command_line(1))],
     };
-    let mut console = machine.boot(&equipment.qemu, "bench", TIMEOUT)?;
+    let mut console = machine.boot(qemu, "bench", TIMEOUT)?;
     console.wait_for("the bench guest's end", Rows::ended)?;
     Rows::parse(&console.text()).context(console.place())
 }

@@ -12,6 +12,11 @@ use tempfile::TempDir;
 use crate::paths;
 use crate::qemu::Process;
 
+/// Where the console of the machine `name` is kept.
+pub fn log(name: &str) -> PathBuf {
+    paths::target().join("peer").join(format!("{name}.log"))
+}
+
 /// A machine that runs, and what it says. It ends with this value.
 #[derive(Debug)]
 pub struct Console {
@@ -32,9 +37,8 @@ impl Console {
         name: &str,
         timeout: Duration,
     ) -> Result<Console> {
-        let logs = paths::target().join("peer");
-        fs::create_dir_all(&logs)?;
-        let path = logs.join(format!("{name}.log"));
+        let path = log(name);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
         let log = File::create(&path)
             .with_context(|| format!("cannot write the console's log {}", path.display()))?;
         let started = Instant::now();

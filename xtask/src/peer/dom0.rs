@@ -64,13 +64,17 @@ pub struct Step {
 
 /// What the steps did.
 #[derive(Debug, Clone, Default)]
-pub struct Report(Vec<(String, Output)>);
+pub struct Report {
+    /// Those that have ended.
+    steps: Vec<(String, Output)>,
+    place: String,
+}
 
 impl Default for LinuxDom0 {
     fn default() -> LinuxDom0 {
         LinuxDom0 {
             name: "dom0".into(),
-            cpus: 2,
+            cpus: 1,
             memory_mib: 1536,
             dom0_mib: 512,
             ruler: false,
@@ -113,7 +117,7 @@ impl LinuxDom0 {
         };
         let mut console = machine.boot(qemu, &self.name, self.timeout)?;
         self.follow(&mut console, progress)?;
-        Ok(Report::parse(&console.text()))
+        Ok(Report { place: console.place(), ..Report::parse(&console.text()) })
     }
 
     fn initramfs(&self) -> Result<Vec<u8>> {
@@ -152,7 +156,7 @@ impl LinuxDom0 {
         for (number, step) in self.steps.iter().enumerate() {
             progress(&step.name);
             let what = format!("the end of the step `{}`", step.name);
-            console.wait_for(&what, |text| Report::parse(text).0.len() > number)?;
+            console.wait_for(&what, |text| Report::parse(text).steps.len() > number)?;
         }
         console.wait_for_end()
     }
@@ -166,9 +170,9 @@ impl Step {
 }
 
 impl Report {
-    /// The steps that have ended, in what a console showed.
+    /// Reads what a console showed.
     fn parse(console: &str) -> Report {
-        let mut ended = Vec::new();
+        let mut steps = Vec::new();
         let mut running: Option<(String, String)> = None;
         for line in console.lines() {
             if let Some(name) = line.strip_prefix(BEGIN) {
@@ -176,13 +180,13 @@ impl Report {
             } else if let Some(status) = line.strip_prefix(END) {
                 // A status that is none is no success.
                 let status = status.trim().parse().unwrap_or(u8::MAX);
-                ended.extend(running.take().map(|(name, text)| (name, Output { status, text })));
+                steps.extend(running.take().map(|(name, text)| (name, Output { status, text })));
             } else if let Some((_, text)) = &mut running {
                 text.push_str(line);
                 text.push('\n');
             }
         }
-        Report(ended)
+        Report { steps, place: String::new() }
     }
 
     /// What a step printed.
@@ -190,11 +194,17 @@ impl Report {
     /// # Errors
     /// It failed, or there was none of this name.
     pub fn of(&self, name: &str) -> Result<&str> {
-        let step = self.0.iter().find(|(step, _)| step == name);
+        let step = self.steps.iter().find(|(step, _)| step == name);
         let (_, output) = step.with_context(|| format!("there was no step `{name}`"))?;
         let Output { status, text } = output;
-        ensure!(*status == 0, "`{name}` failed with status {status}: {}", text.trim());
+        let (text, place) = (text.trim(), self.place());
+        ensure!(*status == 0, "`{name}` failed with status {status}; {place}: {text}");
         Ok(text)
+    }
+
+    /// Where a person can read all that was said.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 }
 
@@ -207,7 +217,7 @@ mod tests {
         let console = "(XEN) noise\n==== up\n==== begin one\nfirst\nsecond\n==== end 0\n\
             ==== begin two\nwhy not\n==== end 3\n==== begin three\nstill";
         let report = Report::parse(console);
-        assert_eq!(report.of("one").unwrap(), "first\nsecond\n");
+        assert_eq!(report.of("one").unwrap(), "first\nsecond");
         assert_eq!(
             report.of("two").unwrap_err().to_string(),
             "`two` failed with status 3: why not"

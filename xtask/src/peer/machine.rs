@@ -16,9 +16,10 @@ use super::Console;
 use crate::qemu::{Process, Virt};
 use crate::setup::{self, Qemu};
 
-/// `xsm=dummy`: the default policy lets no guest share with another. `guest_loglvl`: a guest that Xen
-/// makes has no other console.
-const OPTIONS: &str = "console=dtuart dtuart=/pl011@9000000 bootscrub=0 guest_loglvl=all xsm=dummy";
+const OPTIONS: &str = "console=dtuart dtuart=/pl011@9000000 bootscrub=0";
+/// For guests that Xen makes itself: they have no other console, and the default policy lets none
+/// share with another. Xen counts down some seconds to warn of the latter.
+const GUESTS_OPTIONS: &str = " guest_loglvl=all xsm=dummy";
 /// Bytes from the start of RAM to what Xen shall boot.
 const MODULES_OFFSET: u64 = 256 << 20;
 /// Each of those begins at a multiple of this.
@@ -136,6 +137,9 @@ impl Machine {
             chosen.add_property(property("xen,dom0-bootargs", dom0.command_line.as_str())?);
             chosen.add_child(modules.add("kernel", &dom0.kernel)?);
             chosen.add_child(modules.add("ramdisk", &dom0.ramdisk)?);
+        }
+        if !self.guests.is_empty() {
+            options.push_str(GUESTS_OPTIONS);
         }
         chosen.add_property(property("xen,xen-bootargs", options.as_str())?);
         chosen.add_property(property("#address-cells", 2_u32)?);
