@@ -225,7 +225,7 @@ fn device_tree(machine: &Machine, bootargs: &str, vcpus: u32, layout: &Layout) -
         vcpus,
         gicd: machine.gicd.clone(),
         gicr: machine.gicr.clone(),
-        grant_window: grant_window(machine)?,
+        grant_window: Some(grant_window(machine)?),
         bootargs,
         initrd: layout.ramdisk.clone(),
         unused: None,

@@ -19,6 +19,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("linux::gives_vcpus_and_memory_and_takes_them", hotplug).on(with_two_cpus),
     Scenario::new("linux::reboots_and_shuts_down", reboots).on(with_linux),
     Scenario::new("linux::talks_by_a_uart", uart).on(with_linux),
+    Scenario::new("linux::boots_without_knowing_of_xen", plain_machine).on(with_linux),
     Scenario::new("linux::what_does_not_fit_is_told", bad_input).on(with_linux),
 ];
 
@@ -181,7 +182,6 @@ fn reboots(shell: &mut Shell, _: &Stage) -> Result<()> {
     shell.wait_until_gone("linux")
 }
 
-/// As a kernel that knows nothing of Xen.
 fn uart(shell: &mut Shell, _: &Stage) -> Result<()> {
     const LINE: &str = "earlycon=pl011,0x22000000 console=ttyAMA0";
     shell.succeeds(&format!("xl create linux vuart=sbsa_uart disk=[] vif=[] cmdline='{LINE}'"))?;
@@ -190,6 +190,20 @@ fn uart(shell: &mut Shell, _: &Stage) -> Result<()> {
     ensure!(printed.contains("Booting Linux on physical CPU"), "nothing came by earlycon");
     shell.succeeds("xl destroy linux")?;
     Ok(())
+}
+
+/// As a kernel boots that has no support for Xen: it finds no hypervisor.
+fn plain_machine(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const KEYS: &str = "enhanced=disabled vuart=sbsa_uart vcpus=2 disk=[] vif=[]";
+    shell.succeeds(&format!("xl create linux {KEYS} cmdline='quiet console=ttyAMA0'"))?;
+    console(
+        shell,
+        b"echo $(dmesg | grep -c Xen) by $(basename $(tty)), $(nproc) CPUs\n",
+        "0 by ttyAMA0, 2 CPUs",
+    )?;
+    console(shell, b"poweroff\n", "reboot: Power down")?;
+    shell.wait_until_gone("linux")?;
+    shell.fails("xl create linux enhanced=maybe", &["maybe", "disabled"])
 }
 
 fn bad_input(shell: &mut Shell, _: &Stage) -> Result<()> {

@@ -48,8 +48,9 @@ pub struct Platform<'a> {
     pub gicd: Range<u64>,
     /// The redistributors.
     pub gicr: Range<u64>,
-    /// Where grant-table frames may be mapped.
-    pub grant_window: Range<u64>,
+    /// Where grant-table frames may be mapped. Without it the hypervisor is not named: a kernel takes
+    /// this for a plain machine.
+    pub grant_window: Option<Range<u64>>,
     /// Addresses at which nothing is, for what the domain maps of others ("extended regions").
     pub unused: Option<Range<u64>>,
     /// The command line.
@@ -135,10 +136,11 @@ impl Platform<'_> {
     }
 
     fn hypervisor(&self, fdt: &mut FdtWriter) -> Result<(), Error> {
+        let Some(grant_window) = &self.grant_window else { return Ok(()) };
         let node = fdt.begin_node(HYPERVISOR_NODE)?;
         fdt.property_string_list("compatible", strings(&HYPERVISOR_COMPATIBLE))?;
         let regions: Vec<u64> =
-            [&self.grant_window].into_iter().chain(&self.unused).flat_map(reg).collect();
+            [grant_window].into_iter().chain(&self.unused).flat_map(reg).collect();
         fdt.property_array_u64("reg", &regions)?;
         fdt.property_array_u32("interrupts", &ppi_cells(EVENT_PPI))?;
         fdt.end_node(node)

@@ -7,8 +7,20 @@ use abi::device_tree::builder::{Error, Platform};
 use abi::device_tree::{ROOT_COMPATIBLE, ROOT_MODEL};
 use abi::guest_map as map;
 
-/// Writes the device tree of a guest with this RAM, number of vCPUs, boot arguments, initial
-/// ramdisk and, if it is to see it, UART.
+const GRANT_WINDOW: Range<u64> =
+    map::GRANT_TABLE_BASE..map::GRANT_TABLE_BASE + map::GRANT_TABLE_SIZE;
+
+/// What a guest has in any case, and is told of or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Named {
+    /// The hypervisor, which is to say all that is paravirtual.
+    pub hypervisor: bool,
+    /// The UART.
+    pub uart: bool,
+}
+
+/// Writes the device tree of a guest with this RAM, number of vCPUs, boot arguments and initial
+/// ramdisk.
 ///
 /// # Errors
 /// `bootargs` has a NUL in it.
@@ -17,7 +29,7 @@ pub fn build(
     vcpus: u32,
     bootargs: &str,
     initrd: Option<Range<u64>>,
-    has_uart: bool,
+    named: Named,
 ) -> Result<Vec<u8>, Error> {
     let platform = Platform {
         compatible: &ROOT_COMPATIBLE,
@@ -26,11 +38,11 @@ pub fn build(
         vcpus,
         gicd: map::GICD_BASE..map::GICD_BASE + map::GICD_SIZE,
         gicr: map::GICR_BASE..map::GICR_BASE + map::GICR_SIZE,
-        grant_window: map::GRANT_TABLE_BASE..map::GRANT_TABLE_BASE + map::GRANT_TABLE_SIZE,
+        grant_window: named.hypervisor.then_some(GRANT_WINDOW),
         unused: unused(ram),
         bootargs,
         initrd,
-        uart: has_uart.then_some(map::UART_BASE..map::UART_BASE + map::UART_SIZE),
+        uart: named.uart.then_some(map::UART_BASE..map::UART_BASE + map::UART_SIZE),
         virtio: &[],
     };
     platform.build()
@@ -50,6 +62,7 @@ mod tests {
     use super::*;
 
     const RAM: Range<u64> = 0x4000_0000..0x4200_0000;
+    const USUAL: Named = Named { hypervisor: true, uart: false };
 
     fn cells(tree: &Fdt<'_>, path: &str, property: &str) -> Vec<u32> {
         let value = tree.find_node(path).unwrap().property(property).unwrap().value;
@@ -66,7 +79,7 @@ mod tests {
 
     #[test]
     fn memory_cpus_and_arguments_are_the_domains() {
-        let blob = build(&RAM, 3, "write=42 verbose", None, false).unwrap();
+        let blob = build(&RAM, 3, "write=42 verbose", None, USUAL).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let region = tree.memory().regions().next().unwrap();
         assert_eq!(region.starting_address as u64, RAM.start);
@@ -79,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_guest_sees_that_it_is_one() {
-        let blob = build(&RAM, 1, "", None, false).unwrap();
+        let blob = build(&RAM, 1, "", None, USUAL).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         assert_eq!(strings(&tree, "/hypervisor", "compatible"), ["xen,xen-4.17", "xen,xen"]);
         assert_eq!(cells(&tree, "/hypervisor", "interrupts"), [1, 15, 0xf08]);
@@ -92,8 +105,16 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_need_not_see_that_it_is_one() {
+        let blob = build(&RAM, 1, "", None, Named { hypervisor: false, uart: true }).unwrap();
+        let tree = Fdt::new(&blob).unwrap();
+        assert!(tree.find_node("/hypervisor").is_none());
+        assert!(tree.find_node("/uart@22000000").is_some());
+    }
+
+    #[test]
     fn timer_gic_and_psci_are_those_of_a_machine() {
-        let blob = build(&RAM, 1, "", None, false).unwrap();
+        let blob = build(&RAM, 1, "", None, USUAL).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let timer = cells(&tree, "/timer", "interrupts");
         assert_eq!(timer, [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08]);
@@ -109,11 +130,11 @@ mod tests {
 
     #[test]
     fn the_initial_ramdisk_is_where_linux_looks_for_it() {
-        let blob = build(&RAM, 1, "", Some(0x4100_0000..0x4100_1234), false).unwrap();
+        let blob = build(&RAM, 1, "", Some(0x4100_0000..0x4100_1234), USUAL).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         assert_eq!(cells(&tree, "/chosen", "linux,initrd-start"), [0, 0x4100_0000]);
         assert_eq!(cells(&tree, "/chosen", "linux,initrd-end"), [0, 0x4100_1234]);
-        let without = build(&RAM, 1, "", None, false).unwrap();
+        let without = build(&RAM, 1, "", None, USUAL).unwrap();
         let tree = Fdt::new(&without).unwrap();
         let chosen = tree.find_node("/chosen").unwrap();
         assert!(chosen.property("linux,initrd-start").is_none());
@@ -121,17 +142,17 @@ mod tests {
 
     #[test]
     fn a_uart_is_named_if_it_is_wanted() {
-        let blob = build(&RAM, 1, "", None, true).unwrap();
+        let blob = build(&RAM, 1, "", None, Named { uart: true, ..USUAL }).unwrap();
         let tree = Fdt::new(&blob).unwrap();
         let uart = "/uart@22000000";
         assert_eq!(strings(&tree, uart, "compatible"), ["arm,sbsa-uart"]);
         assert_eq!(cells(&tree, uart, "interrupts"), [0, 0, 4]);
-        let without = build(&RAM, 1, "", None, false).unwrap();
+        let without = build(&RAM, 1, "", None, USUAL).unwrap();
         assert!(Fdt::new(&without).unwrap().find_node(uart).is_none());
     }
 
     #[test]
     fn a_nul_in_the_arguments_is_an_error() {
-        assert_eq!(build(&RAM, 1, "a\0b", None, false), Err(Error::InvalidString));
+        assert_eq!(build(&RAM, 1, "a\0b", None, USUAL), Err(Error::InvalidString));
     }
 }

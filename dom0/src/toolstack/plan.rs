@@ -7,7 +7,7 @@ use abi::PAGE_SIZE;
 
 use super::{
     config::DomainConfig,
-    device_tree,
+    device_tree::{self, Named},
     error::Error,
     image::{Image, Segment},
     memory,
@@ -93,7 +93,8 @@ fn tree(
     ramdisk: Option<Range<u64>>,
 ) -> Result<Vec<u8>, Error> {
     let arguments = config.boot_arguments();
-    device_tree::build(ram, config.max_vcpus(), &arguments, ramdisk, config.vuart.is_some())
+    let named = Named { hypervisor: config.enhanced.is_enabled(), uart: config.vuart.is_some() };
+    device_tree::build(ram, config.max_vcpus(), &arguments, ramdisk, named)
         .map_err(|_| Error::BadCmdline)
 }
 

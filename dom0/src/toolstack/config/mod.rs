@@ -31,6 +31,24 @@ pub enum Uart {
     SbsaUart,
 }
 
+/// Whether a domain is told that it is one (`xen,enhanced` of Xen's dom0less domains).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Enhanced {
+    /// Its device tree names the hypervisor.
+    #[default]
+    Enabled,
+    /// It does not: the kernel finds a plain machine.
+    Disabled,
+}
+
+impl Enhanced {
+    /// Whether it is told.
+    pub fn is_enabled(self) -> bool {
+        self == Enhanced::Enabled
+    }
+}
+
 /// Everything that a domain file says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +123,9 @@ pub struct DomainConfig {
     /// The kind of UART that its device tree names, if any. It is at the same console.
     #[serde(default)]
     pub vuart: Option<Uart>,
+    /// Whether the domain is told that it is one.
+    #[serde(default)]
+    pub enhanced: Enhanced,
 }
 
 impl DomainConfig {

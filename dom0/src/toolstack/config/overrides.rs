@@ -8,7 +8,7 @@ use alloc::{
 use super::ConfigError;
 
 /// Keys whose value is text: on the command line they need no quotes.
-const TEXT_KEYS: [&str; 10] = [
+const TEXT_KEYS: [&str; 11] = [
     "name",
     "kernel",
     "ramdisk",
@@ -19,6 +19,7 @@ const TEXT_KEYS: [&str; 10] = [
     "on_crash",
     "on_watchdog",
     "vuart",
+    "enhanced",
 ];
 
 /// A `key=value` argument.

@@ -18,6 +18,7 @@ vif = ["rate=10Mb/s"]
 cmdline = "verbose"
 on_crash = "preserve"
 vuart = "sbsa_uart"
+enhanced = "disabled"
 "#;
 
 fn parse(text: &str, arguments: &[&str]) -> Result<DomainConfig, ConfigError> {
@@ -42,6 +43,7 @@ fn every_key_is_read() {
     assert_eq!(config.cmdline, "verbose");
     assert_eq!(config.on_crash, Action::Preserve);
     assert_eq!(config.vuart, Some(Uart::SbsaUart));
+    assert_eq!(config.enhanced, Enhanced::Disabled);
 }
 
 #[test]
