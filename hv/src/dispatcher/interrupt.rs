@@ -43,7 +43,9 @@ extern "C" fn irq_entry(context: &mut Context) -> Resume {
 pub(super) fn handle_pending(cpu: CpuId) -> Guard<'static, Monitor> {
     let mut monitor = monitor();
     if let Some(own) = super::OWN_INTERRUPTS.get() {
-        while let Some(intid) = gic::acknowledge() {
+        while gic::interrupt_pending()
+            && let Some(intid) = gic::acknowledge()
+        {
             handle(&mut monitor, cpu, own, intid);
         }
     }

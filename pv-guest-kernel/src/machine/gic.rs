@@ -28,6 +28,8 @@ const WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
 const PRIORITY: u8 = 0xA0;
 /// The affinity fields of MPIDR_EL1.
 const AFFINITY: u64 = 0xFF_00FF_FFFF;
+/// ISR_EL1.I
+const IRQ: u64 = 1 << 7;
 /// What ICC_IAR1_EL1 answers from here on is no interrupt.
 const FIRST_SPECIAL: u64 = 1020;
 
@@ -110,7 +112,13 @@ fn start_cpu_interface() {
 
 /// Takes the next pending interrupt and drops its priority; it stays active.
 pub(crate) fn acknowledge_interrupt() -> Option<u32> {
-    let intid: u64;
+    let (pending, intid): (u64, u64);
+    // SAFETY: reads whether an interrupt is pending at this CPU, which has no effect. It is cheaper
+    // than to ask the controller.
+    unsafe { asm!("mrs {}, isr_el1", out(reg) pending, options(nomem, nostack)) };
+    if pending & IRQ == 0 {
+        return None;
+    }
     // SAFETY: reading it makes the interrupt active, which is what is wanted.
     unsafe { asm!("mrs {}, icc_iar1_el1", "dsb sy", out(reg) intid, options(nostack)) };
     if intid >= FIRST_SPECIAL {
