@@ -59,7 +59,7 @@ impl Linux {
     /// It cannot be fetched.
     pub fn fetched(release: Option<&str>, programs: &[&str]) -> Result<Linux> {
         let packages = packages(release)?;
-        let programs = if programs.is_empty() { None } else { Some(unpacked(programs)?) };
+        let programs = if programs.is_empty() { None } else { Some(deb::unpacked(programs)?) };
         let ramdisk = initramfs::build(&packages, programs.as_deref())?;
         Ok(Linux { kernel: kernel::read(&packages.kernel())?, ramdisk })
     }
@@ -97,22 +97,15 @@ impl Linux {
     }
 }
 
-/// Several machines of one process fetch a package once.
-static FETCHING: Mutex<()> = Mutex::new(());
-
-/// The packages with the kernel, of a release or of the one that apt prefers, and busybox.
+/// The packages with the kernel, of a release or of the one that apt prefers, and busybox. Several
+/// machines of one process fetch them once.
 ///
 /// # Errors
 /// They cannot be fetched.
 pub fn packages(release: Option<&str>) -> Result<Packages> {
+    static FETCHING: Mutex<()> = Mutex::new(());
     let _alone = FETCHING.lock().map_err(|_| anyhow!("fetching failed before"))?;
     Packages::get(release)
-}
-
-/// A folder with what other packages hold.
-fn unpacked(packages: &[&str]) -> Result<PathBuf> {
-    let _alone = FETCHING.lock().map_err(|_| anyhow!("fetching failed before"))?;
-    deb::unpacked(packages)
 }
 
 #[cfg(test)]

@@ -218,10 +218,8 @@ mod tests {
             ==== begin two\nwhy not\n==== end 3\n==== begin three\nstill";
         let report = Report::parse(console);
         assert_eq!(report.of("one").unwrap(), "first\nsecond");
-        assert_eq!(
-            report.of("two").unwrap_err().to_string(),
-            "`two` failed with status 3: why not"
-        );
+        let reason = report.of("two").unwrap_err().to_string();
+        assert!(reason.contains("status 3") && reason.ends_with(": why not"), "{reason}");
         assert_eq!(report.of("three").unwrap_err().to_string(), "there was no step `three`");
     }
 }

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tar::{Archive, Entry};
 
 use super::apt;
@@ -15,11 +16,14 @@ use crate::paths;
 pub const ARCHITECTURE: &str = "arm64";
 
 /// A folder with the files of `packages` and with the shared libraries that they depend on; fetches
-/// what is not there yet. Documentation and Python are left out.
+/// what is not there yet. Documentation and Python are left out. Several machines of one process
+/// fetch a package once.
 ///
 /// # Errors
 /// They cannot be fetched: the error is the command that mends it.
 pub fn unpacked(packages: &[&str]) -> Result<PathBuf> {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _alone = FETCHING.lock().map_err(|_| anyhow!("fetching failed before"))?;
     let folder = paths::target().join("debian").join(packages.join("+"));
     if !folder.is_dir() {
         let names = packages.join(", ");
