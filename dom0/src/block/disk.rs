@@ -72,7 +72,9 @@ pub(super) struct Disk {
 struct State {
     queue: Queue,
     in_flight: [Option<InFlight>; SIZE as usize],
-    /// Those that wait for a slot.
+    /// Transfers ever begun.
+    begun: u64,
+    /// Those that wait for a transfer to end.
     waiting: Vec<Waker>,
     /// The task that shows the device new requests, while there are none.
     publisher: Option<Waker>,
@@ -80,6 +82,8 @@ struct State {
 }
 
 struct InFlight {
+    /// Its place in the order in which transfers were begun.
+    number: u64,
     /// Whoever waits, until it is told.
     done: Option<oneshot::Sender<Result<(), IoError>>>,
     /// Keeps the memory in place.
@@ -91,6 +95,7 @@ impl Disk {
         let state = State {
             queue,
             in_flight: [const { None }; SIZE as usize],
+            begun: 0,
             waiting: Vec::new(),
             publisher: None,
             broken: false,
@@ -113,6 +118,13 @@ impl Disk {
             self.state.borrow_mut().poll_start(context, operation, sector, spans, &mut memory)
         });
         start.await?.await.unwrap_or(Err(IoError::Broken))
+    }
+
+    /// Waits until the device is done with all that was begun before, whether or not anybody still
+    /// waits for it.
+    pub(super) async fn settled(&self) {
+        let last = self.state.borrow().begun;
+        poll_fn(|context| self.state.borrow_mut().poll_settled(context, last)).await
     }
 
     /// Reads so many sectors, for dom0 itself.
@@ -147,7 +159,7 @@ impl Disk {
                 Some(finished) => finished,
                 None => return,
             };
-            let InFlight { done, memory } = finished;
+            let InFlight { done, memory, .. } = finished;
             drop(memory);
             tell(done, result);
         }
@@ -172,11 +184,22 @@ impl State {
         };
         let (done, receiver) = oneshot::channel();
         let memory = memory.take().unwrap_or_else(|| Box::new(()));
+        self.begun += 1;
         if let Some(place) = self.in_flight.get_mut(usize::from(slot)) {
-            *place = Some(InFlight { done: Some(done), memory });
+            *place = Some(InFlight { number: self.begun, done: Some(done), memory });
         }
         self.publisher.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(receiver))
+    }
+
+    /// A broken disk never settles, and does nothing any more.
+    fn poll_settled(&mut self, context: &Context<'_>, last: u64) -> Poll<()> {
+        let mut in_flight = self.in_flight.iter().flatten();
+        if self.broken || in_flight.all(|transfer| transfer.number > last) {
+            return Poll::Ready(());
+        }
+        self.waiting.push(context.waker().clone());
+        Poll::Pending
     }
 
     /// Ready when there was something to publish; says whether the device wants to know.

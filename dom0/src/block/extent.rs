@@ -11,7 +11,7 @@ use super::disk::{Disk, IoError};
 use super::memory::Memory;
 use super::queue::{MAX_SPANS, Operation};
 use super::request::{Direction, Limits};
-use super::volume::Work;
+use super::work::Work;
 use crate::virtio::Span;
 
 /// Consecutive sectors of a real disk.
@@ -44,6 +44,11 @@ impl Extent {
     /// In units of how many sectors it is discarded best.
     pub(super) fn discard_unit(&self) -> u32 {
         self.disk.info.discard.map_or(1, |discard| discard.unit)
+    }
+
+    /// Waits until its disk is done with what was begun before.
+    pub(super) async fn settled(&self) {
+        self.disk.settled().await;
     }
 
     /// Does work that lies within it.

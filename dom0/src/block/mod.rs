@@ -1,13 +1,16 @@
 //! The real disks, and the far end of the guests' virtual ones.
 //!
-//! * [`disks`]: which disks the machine has, and who uses them
-//! * `vbd`: the life of one guest's disk; `server` answers the requests on its rings, `request`
-//!   checks them, `memory` maps what they name
-//! * `volume`: what a guest's disk is made of: an `extent` of a real disk (perhaps a `partition`), or
-//!   an `overlay` that keeps what differs from one; [`target`] is what a domain file says of it
-//! * `running`: which of them are served, to restart them; [`speed`]: how fast dom0 itself is
-//! * `disk`: transfers in flight on one real disk; `queue` is its queue to the device, `virtio`
-//!   brings the device up
+//! In layers, each of which uses those above it only:
+//!
+//! * the device: `queue` is its queue, `disk` keeps the transfers in flight on it, `virtio` brings
+//!   it up
+//! * a request: `request` checks it, `memory` maps what it names, `work` is what it then asks for
+//! * what a guest's disk is made of: [`target`] is what a domain file says; [`disks`] knows the
+//!   machine's disks (and a `partition` of one) and who uses which `extent` of them; an `overlay`
+//!   keeps what differs from an extent; `volume` is either of the two
+//! * one guest's disk: `server` answers the requests on a ring, `vbd` is its life from connection
+//!   to disconnection, `running` ends that on request
+//! * [`speed`]: how fast dom0 itself is
 //!
 //! ```text
 //! guest's ring --> server --> request (checked) --> memory (mapped) --> volume --> disk --> queue
@@ -31,8 +34,9 @@ pub mod target;
 mod vbd;
 mod virtio;
 mod volume;
+mod work;
 
 pub use disk::Info;
-pub use running::restart;
+pub use running::{Stop, restart};
 pub(crate) use vbd::serve;
 pub use volume::forget;

@@ -12,22 +12,21 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use abi::PAGE_SIZE;
-use abi::block::{SECTOR_SIZE, SECTORS_PER_PAGE};
-use futures_util::future::{FutureExt, join_all};
-use pv_guest_kernel::shared::SharedPage;
+use abi::block::SECTOR_SIZE;
+use futures_util::future::FutureExt;
+
+use blocks::{BLOCK, Block, Blocks};
+use pieces::{Piece, Runs, each_piece};
 
 use super::disk::IoError;
 use super::extent::Extent;
-use super::memory::{GrantedPage, Memory};
+use super::memory::Memory;
 use super::request::{Direction, Limits};
-use super::table::Table;
-use super::volume::{Progress, Work};
-use crate::virtio::Span;
+use super::work::{Progress, Work};
 
-/// Sectors of a block.
-const BLOCK: u64 = SECTORS_PER_PAGE as u64;
-/// Blocks in memory that come into being together.
-const TOGETHER: usize = 16;
+mod blocks;
+mod pieces;
+
 static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// A disk whose writes go elsewhere.
@@ -37,49 +36,6 @@ pub(super) struct Overlay {
     /// Where blocks go, if not to memory.
     scratch: Option<Extent>,
     blocks: RefCell<Blocks>,
-}
-
-/// Which blocks there are, and where.
-struct Blocks {
-    /// By number on the guest's disk.
-    table: Table<Block>,
-    /// Places that are not in use any more.
-    free: Vec<u32>,
-    /// Places that were ever in use.
-    used: u32,
-    /// How many there may be.
-    limit: u32,
-    /// Those in memory, by place.
-    ram: Vec<SharedPage>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Block {
-    /// Its place, plus one; zero if it has none.
-    place: u32,
-    /// A bit for each sector that is there.
-    valid: u8,
-}
-
-/// Transfers of real disks that a request leads to.
-#[derive(Default)]
-struct Runs(Vec<Run>);
-
-/// Consecutive sectors, and the memory for them.
-struct Run {
-    extent: Extent,
-    sector: u64,
-    sectors: u64,
-    spans: Vec<Span>,
-}
-
-/// Sectors of the guest's disk, within one block, and the memory for them.
-struct Piece<'a> {
-    page: &'a GrantedPage,
-    /// Where they are in the page, in bytes.
-    offset: usize,
-    sector: u64,
-    count: u64,
 }
 
 impl Overlay {
@@ -95,15 +51,8 @@ impl Overlay {
     }
 
     fn new(sectors: u64, base: Option<Extent>, scratch: Option<Extent>, bytes: u64) -> Overlay {
-        let blocks = usize::try_from(sectors.div_ceil(BLOCK)).unwrap_or(usize::MAX);
-        let blocks = Blocks {
-            table: Table::new(blocks),
-            free: Vec::new(),
-            used: 0,
-            limit: u32::try_from(bytes / PAGE_SIZE as u64).unwrap_or(u32::MAX - 1),
-            ram: Vec::new(),
-        };
-        Overlay { sectors, base, scratch, blocks: RefCell::new(blocks) }
+        let blocks = RefCell::new(Blocks::new(sectors, bytes));
+        Overlay { sectors, base, scratch, blocks }
     }
 
     /// What it allows.
@@ -115,6 +64,13 @@ impl Overlay {
     /// In units of how many sectors it discards.
     pub(super) fn discard_unit(&self) -> u32 {
         BLOCK as u32
+    }
+
+    /// Waits until its disks are done with what was begun before.
+    pub(super) async fn settled(&self) {
+        for extent in self.base.iter().chain(&self.scratch) {
+            extent.settled().await;
+        }
     }
 
     /// Begins work that lies within it.
@@ -151,7 +107,7 @@ impl Overlay {
                 });
             }
         });
-        match runs.0.is_empty() {
+        match runs.is_empty() {
             true => Progress::Done(Ok(())),
             false => Progress::Pending(runs.perform(Direction::FromDisk, memory).boxed_local()),
         }
@@ -187,7 +143,7 @@ impl Overlay {
         if full {
             return Progress::Done(Err(IoError::Full));
         }
-        if runs.0.is_empty() {
+        if runs.is_empty() {
             return Progress::Done(Ok(()));
         }
         let overlay = self.clone();
@@ -222,127 +178,6 @@ impl Overlay {
             Direction::ToDisk => page.copy_from(ours, theirs, piece.offset, bytes),
         }
     }
-}
-
-impl Blocks {
-    /// A block with a place; `None` if there is no room for another.
-    fn place(&mut self, number: usize, in_ram: bool) -> Option<Block> {
-        if let Some(block) = self.table.get(number).filter(|block| block.place != 0) {
-            return Some(*block);
-        }
-        let place = match self.free.pop() {
-            Some(place) => place,
-            None => self.new_place(in_ram)?,
-        };
-        let entry = self.table.entry(number)?;
-        *entry = Block { place: place + 1, valid: 0 };
-        Some(*entry)
-    }
-
-    fn new_place(&mut self, in_ram: bool) -> Option<u32> {
-        if self.used >= self.limit {
-            return None;
-        }
-        if in_ram && self.used as usize >= self.ram.len() {
-            self.ram.extend(SharedPage::allocate_run(TOGETHER).ok()?);
-        }
-        self.used += 1;
-        Some(self.used - 1)
-    }
-
-    /// These sectors of a block are there.
-    fn mark(&mut self, number: usize, mask: u8) {
-        if let Some(entry) = self.table.entry(number) {
-            entry.valid |= mask;
-        }
-    }
-
-    /// Forgets whole blocks. A place on a disk stays the block's: a write to it may be on its way.
-    fn discard(&mut self, sector: u64, count: u64) {
-        let whole = sector.div_ceil(BLOCK)..(sector + count) / BLOCK;
-        for number in whole {
-            let number = number as usize;
-            if self.table.get(number).is_none_or(|block| block.place == 0) {
-                continue;
-            }
-            let in_ram = !self.ram.is_empty();
-            if let Some(entry) = self.table.entry(number) {
-                entry.valid = 0;
-                if in_ram {
-                    self.free.push(core::mem::take(entry).place - 1);
-                }
-            }
-        }
-    }
-}
-
-impl Piece<'_> {
-    fn block(&self) -> usize {
-        (self.sector / BLOCK) as usize
-    }
-
-    fn bytes(&self) -> usize {
-        self.count as usize * SECTOR_SIZE
-    }
-
-    /// Its sectors among the block's.
-    fn mask(&self) -> u8 {
-        (u8::MAX >> (BLOCK - self.count)) << (self.sector % BLOCK)
-    }
-
-    /// Visits the parts of which all sectors are in `valid`, or none.
-    fn split(self, valid: u8, mut visit: impl FnMut(Piece<'_>, bool)) {
-        let mut rest = self;
-        while rest.count > 0 {
-            let bits = valid >> (rest.sector % BLOCK);
-            let same = if bits & 1 == 1 { bits.trailing_ones() } else { bits.trailing_zeros() };
-            let count = rest.count.min(same.into());
-            visit(Piece { count, ..rest }, bits & 1 == 1);
-            rest.sector += count;
-            rest.offset += count as usize * SECTOR_SIZE;
-            rest.count -= count;
-        }
-    }
-}
-
-impl Runs {
-    fn add(&mut self, extent: &Extent, sector: u64, piece: &Piece<'_>) {
-        let address = piece.page.bus_address + piece.offset as u64;
-        let span = Span { address, length: piece.bytes() as u32 };
-        let goes_on = self
-            .0
-            .last()
-            .is_some_and(|run| run.extent.is_same(extent) && run.sector + run.sectors == sector);
-        if !goes_on {
-            let (extent, spans) = (extent.clone(), Vec::new());
-            self.0.push(Run { extent, sector, sectors: 0, spans });
-        }
-        let Some(run) = self.0.last_mut() else { return };
-        run.sectors += piece.count;
-        Span::append(&mut run.spans, span);
-    }
-
-    /// All of them at once.
-    async fn perform(self, direction: Direction, memory: Rc<Memory>) -> Result<(), IoError> {
-        let runs = self.0.iter().map(|run| {
-            run.extent.transfer_spans(direction, run.sector, &run.spans, memory.clone())
-        });
-        join_all(runs).await.into_iter().collect()
-    }
-}
-
-/// Visits the pieces of a transfer from a sector on.
-fn each_piece(memory: &Memory, first: u64, mut visit: impl FnMut(Piece<'_>)) {
-    let mut sector = first;
-    memory.each(|page, start, length| {
-        let (mut offset, end) = (start, start + length);
-        while offset < end {
-            let count = (BLOCK - sector % BLOCK).min(((end - offset) / SECTOR_SIZE) as u64);
-            visit(Piece { page, offset, sector, count });
-            sector += count;
-            offset += count as usize * SECTOR_SIZE;
-        }
-    });
 }
 
 #[cfg(test)]

@@ -7,15 +7,25 @@ use core::cell::RefCell;
 use futures_channel::oneshot;
 use pv_guest_kernel::vcpu_local;
 
+/// How a backend ends that is to be started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// What it has begun is finished.
+    Orderly,
+    /// It drops what it has begun, as one would that died. The disk goes on with what it was given.
+    Crash,
+}
+
 vcpu_local! {
     /// By the backend's directory: what ends its work.
-    static RUNNING: RefCell<BTreeMap<String, oneshot::Sender<()>>> = RefCell::new(BTreeMap::new());
+    static RUNNING: RefCell<BTreeMap<String, oneshot::Sender<Stop>>> =
+        RefCell::new(BTreeMap::new());
 }
 
 /// A disk that is being served.
 pub(super) struct Running {
     path: String,
-    stop: oneshot::Receiver<()>,
+    stop: oneshot::Receiver<Stop>,
 }
 
 impl Running {
@@ -26,10 +36,11 @@ impl Running {
     }
 
     /// Waits until it is to be served anew.
-    pub(super) async fn stopped(&mut self) {
-        if (&mut self.stop).await.is_err() {
+    pub(super) async fn stopped(&mut self) -> Stop {
+        match (&mut self.stop).await {
+            Ok(stop) => stop,
             // Nobody can stop it any more.
-            core::future::pending::<()>().await;
+            Err(_) => core::future::pending().await,
         }
     }
 }
@@ -40,13 +51,12 @@ impl Drop for Running {
     }
 }
 
-/// Stops a backend in the middle of its work, and starts it again, given its directory: what is on
-/// its way to the disk is finished, but no request is answered any more. Returns whether it was
-/// running.
-pub fn restart(backend: &str) -> bool {
+/// Stops a backend in the middle of its work, and starts it again, given its directory: no request
+/// is answered any more. Returns whether it was running.
+pub fn restart(backend: &str, how: Stop) -> bool {
     RUNNING.with(|running| {
         let mut running = running.borrow_mut();
         let path = running.keys().find(|path| backend.ends_with(path.as_str())).cloned();
-        path.and_then(|path| running.remove(&path)).is_some_and(|stop| stop.send(()).is_ok())
+        path.and_then(|path| running.remove(&path)).is_some_and(|stop| stop.send(how).is_ok())
     })
 }

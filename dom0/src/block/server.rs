@@ -27,7 +27,8 @@ use zerocopy::IntoBytes;
 use super::disk::IoError;
 use super::memory::{Grants, Memory, MemoryError};
 use super::request::{self, Job, Limits, Refusal, Segments};
-use super::volume::{Progress, Volume, Work};
+use super::volume::Volume;
+use super::work::{Progress, Work};
 use crate::credit::{Credit, Rate};
 
 /// The ring.

@@ -17,7 +17,7 @@ use pv_guest_kernel::xenbus::{Device, Error, RingPages, State};
 use super::disks::Mode;
 use super::memory::Grants;
 use super::request::MAX_INDIRECT_SEGMENTS;
-use super::running::Running;
+use super::running::{Running, Stop};
 use super::server::{Credits, Ring, Server};
 use super::target::Target;
 use super::volume::Volume;
@@ -49,7 +49,8 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
         let (ended, stopped) = (pin!(device.ended()), pin!(running.stopped()));
         match select(select(ended, stopped), rings).await {
             Either::Left((Either::Left((error, _)), _)) => Err(error),
-            Either::Left((Either::Right(_), _)) => Ok(()),
+            Either::Left((Either::Right((Stop::Crash, _)), _)) => return Ok(()),
+            Either::Left((Either::Right((Stop::Orderly, _)), _)) => Ok(()),
             Either::Right(((Err(error), ..), _)) => Err(error),
         }
     };

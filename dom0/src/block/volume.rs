@@ -8,17 +8,16 @@ use core::cell::RefCell;
 
 use abi::DomId;
 use abi::block::SECTOR_SIZE;
-use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::future::FutureExt;
 use pv_guest_kernel::{memory, vcpu_local};
 use thiserror::Error;
 
-use super::disk::IoError;
 use super::disks::{self, Claim, ClaimError, Mode};
 use super::extent::Extent;
-use super::memory::Memory;
 use super::overlay::Overlay;
-use super::request::{Direction, Limits};
+use super::request::Limits;
 use super::target::Target;
+use super::work::{Progress, Work};
 
 vcpu_local! {
     /// What outlives a connection, by the backend's directory: what a guest wrote that is nowhere
@@ -50,22 +49,9 @@ enum Content {
     Overlay(Rc<Overlay>),
 }
 
-/// What is to be done; it has been checked.
-pub(super) enum Work {
-    Transfer { direction: Direction, sector: u64, memory: Rc<Memory> },
-    Flush,
-    Discard { sector: u64, count: u64 },
-}
-
-/// How far that has come.
-pub(super) enum Progress {
-    Done(Result<(), IoError>),
-    /// It goes on when this is polled.
-    Pending(LocalBoxFuture<'static, Result<(), IoError>>),
-}
-
 impl Volume {
     /// The volume of a device. If it holds what is nowhere else it stays until it is [forgotten].
+    /// What its last user began is done: nothing old comes after something newer.
     ///
     /// [forgotten]: forget
     pub(super) async fn open(
@@ -75,13 +61,18 @@ impl Volume {
         user: DomId,
         mode: Mode,
     ) -> Result<Rc<Volume>, VolumeError> {
-        if let Some(volume) = KEPT.with(|kept| kept.borrow().get(path).cloned()) {
-            return Ok(volume);
-        }
-        let volume = Rc::new(Volume::new(target, overlay, user, mode).await?);
-        if matches!(volume.content, Content::Overlay(_)) {
-            KEPT.with(|kept| kept.borrow_mut().insert(path.into(), volume.clone()));
-        }
+        let kept = KEPT.with(|kept| kept.borrow().get(path).cloned());
+        let volume = match kept {
+            Some(volume) => volume,
+            None => {
+                let volume = Rc::new(Volume::new(target, overlay, user, mode).await?);
+                if matches!(volume.content, Content::Overlay(_)) {
+                    KEPT.with(|kept| kept.borrow_mut().insert(path.into(), volume.clone()));
+                }
+                volume
+            }
+        };
+        volume.settled().await;
         Ok(volume)
     }
 
@@ -120,6 +111,14 @@ impl Volume {
             }
         };
         Ok(Volume { content: Content::Overlay(Rc::new(overlay)), ram, _claims: claims })
+    }
+
+    /// Waits until its disks are done with what was begun before.
+    async fn settled(&self) {
+        match &self.content {
+            Content::Extent(extent) => extent.settled().await,
+            Content::Overlay(overlay) => overlay.settled().await,
+        }
     }
 
     /// What it allows if it may be written, or not.

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     backends,
+    block::Stop,
     toolstack::{
         Device, Side,
         device::{DeviceId, DeviceSpec},
@@ -48,8 +49,8 @@ pub const COMMANDS: &[Command] = &[
     }),
     Command::new(
         "block-restart",
-        "DOMAIN VDEV",
-        "stop a disk's backend in the middle of its work, and start it again",
+        "[--crash] DOMAIN VDEV",
+        "stop a disk's backend in the middle of its work, or drop that, and start it again",
         |session, arguments| Box::pin(async { restart(session, arguments) }),
     ),
     Command::new(
@@ -227,8 +228,12 @@ fn device(_: &Session, _: &str, words: &[String]) -> Result<DeviceId, Failure> {
 }
 
 fn restart(session: &Session, arguments: &[String]) -> Result<(), Failure> {
+    let (how, arguments) = match arguments.split_first() {
+        Some((option, rest)) if option == "--crash" => (Stop::Crash, rest),
+        _ => (Stop::Orderly, arguments),
+    };
     let [domain, vdev] = arguments else { return Err(Failure::Usage) };
-    Ok(session.toolstack.restart_disk(domain, vdev)?)
+    Ok(session.toolstack.restart_disk(domain, vdev, how)?)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
     ownership::Thing,
     store_entries::Ends,
 };
-use crate::block::{self, disks::ClaimError};
+use crate::block::{self, Stop, disks::ClaimError};
 
 /// One of the machine's disks and who uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +49,14 @@ impl Toolstack {
             .collect()
     }
 
-    /// Has a disk's backend stop and start again, as if it had died.
+    /// Has a disk's backend stop and start again.
     ///
     /// # Errors
     /// There is no such domain, it has no such disk, or its backend does not run.
-    pub fn restart_disk(&self, name: &str, vdev: &str) -> Result<(), Error> {
+    pub fn restart_disk(&self, name: &str, vdev: &str, how: Stop) -> Result<(), Error> {
         let Summary { info, .. } = self.find_guest(name)?;
         let id = self.disk_id(name, vdev)?;
-        match block::restart(&Ends::of(info.domain, id).backend) {
+        match block::restart(&Ends::of(info.domain, id).backend, how) {
             true => Ok(()),
             false => Err(failed("restart a backend that is not connected")(Errno::EAGAIN)),
         }

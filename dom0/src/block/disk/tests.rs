@@ -131,3 +131,22 @@ fn a_broken_device_fails_all_transfers_and_keeps_their_memory() {
     assert_eq!(waiting.now_or_never(), Some(Err(IoError::Broken)));
     assert_eq!(flush(&bench.disk, ()).now_or_never(), Some(Err(IoError::Broken)));
 }
+
+#[test]
+fn a_disk_is_settled_when_all_that_was_begun_is_done() {
+    let mut bench = Bench::new();
+    // Nobody waits for it any more.
+    assert_eq!(flush(&bench.disk, ()).now_or_never(), None);
+    let mut settled = pin!(bench.disk.settled());
+    assert_eq!(settled.as_mut().now_or_never(), None);
+    // What comes later does not hold it up.
+    let mut later = pin!(flush(&bench.disk, ()));
+    assert_eq!(later.as_mut().now_or_never(), None);
+    bench.publish();
+    assert_eq!(bench.device.look(), 2);
+    bench.device.finish(0);
+    bench.disk.collect();
+    assert_eq!(settled.now_or_never(), Some(()));
+    assert_eq!(later.as_mut().now_or_never(), None);
+    assert_eq!(bench.disk.settled().now_or_never(), None);
+}

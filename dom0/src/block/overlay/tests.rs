@@ -6,6 +6,7 @@ use alloc::vec;
 use abi::DomId;
 use futures_util::future::FutureExt;
 use proptest::prelude::*;
+use pv_guest_kernel::shared::SharedPage;
 
 use super::*;
 use crate::block::disk::{Disk, Info};
