@@ -158,9 +158,10 @@ fn views(shell: &mut Shell, _: &Stage) -> Result<()> {
 
 /// Console and store take all ports that there may be.
 fn quota(shell: &mut Shell, _: &Stage) -> Result<()> {
-    let said = shell.succeeds("xl create -c hash disk=disk0,xvda,r event_channels=2")?;
+    shell.fails("xl create -c hash disk=disk0,xvda,r event_channels=2", &["crashed"])?;
     let log = shell.succeeds("xl dmesg")?;
     ensure!(log.contains("wants more than 2 event channels"), "no word of it in: {log}");
+    let said = shell.transcript();
     ensure!(said.contains("this domain has used up its event channels"), "the guest says nothing");
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(super) struct Session {
     mover: Option<Waker>,
     /// Why the connection is of no use any more.
     failure: Option<Errno>,
+    /// It has been said that the domain has used up a quota of the store's.
+    has_named_quota: bool,
 }
 
 #[derive(Debug)]
@@ -224,7 +226,19 @@ pub(super) async fn exchange(
 ) -> Result<Vec<u8>, Errno> {
     let id = session.borrow_mut().request(kind, transaction, parts)?;
     let _forget = Forget { session, id };
-    poll_fn(|context| session.borrow_mut().poll_answer(id, context)).await
+    let answer = poll_fn(|context| session.borrow_mut().poll_answer(id, context)).await;
+    if let Err(errno) = answer
+        && is_quota(kind, errno)
+        && !core::mem::replace(&mut session.borrow_mut().has_named_quota, true)
+    {
+        log::error!("xenstore: {errno}: this domain has used up a quota; dom0's log says which");
+    }
+    answer
+}
+
+/// Whether it means that the store keeps as much for this domain as it may.
+fn is_quota(kind: MessageType, errno: Errno) -> bool {
+    errno == Errno::ENOSPC || (errno == Errno::E2BIG && kind == MessageType::Watch)
 }
 
 /// Takes away what is kept for a request when its future is gone, answered or not.
