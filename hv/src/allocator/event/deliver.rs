@@ -4,7 +4,7 @@ use abi::device_tree::EVENT_PPI;
 use abi::event::Virq;
 use abi::{DomId, Errno, Port, VcpuId};
 
-use super::pending_bit::News;
+use super::news::News;
 use super::upcall::{self, Effect};
 use super::{Abi, Binding, Channel, EventTable, NO_PORT, is_global, two_level};
 use crate::allocator::Monitor;

@@ -19,7 +19,7 @@ use abi::{Errno, PAGE_SIZE, Port, VcpuId};
 use heapless::Vec;
 
 use super::NO_PORT;
-use super::pending_bit::{News, PendingBit};
+use super::news::News;
 use super::word::SharedWord;
 use crate::allocator::frame::FramePool;
 use crate::machine::memory::RamFrame;
@@ -30,6 +30,13 @@ use crate::types::MAX_VCPUS;
 pub(super) struct Fifo {
     pages: Vec<RamFrame, MAX_PAGES>,
     queues: [Option<Queues>; MAX_VCPUS],
+}
+
+/// Where a port's word is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WordPlace {
+    pub(super) page: RamFrame,
+    pub(super) offset: u16,
 }
 
 /// A vCPU's queues.
@@ -147,12 +154,10 @@ impl Fifo {
         });
     }
 
-    /// Where a port's word is.
-    pub(super) fn pending_bit(&self, port: Port) -> PendingBit {
-        match self.pages.get((port.0 / WORDS_PER_PAGE) as usize) {
-            Some(&page) => PendingBit::Fifo { page, offset: offset_in_page(port) },
-            None => PendingBit::Nowhere,
-        }
+    /// Where a port's word is; nowhere if the guest has not given the page with it yet.
+    pub(super) fn word_place(&self, port: Port) -> Option<WordPlace> {
+        let page = *self.pages.get((port.0 / WORDS_PER_PAGE) as usize)?;
+        Some(WordPlace { page, offset: offset_in_page(port) })
     }
 
     fn word(&self, port: Port) -> Option<&AtomicU32> {

@@ -23,6 +23,7 @@
 mod bind;
 mod deliver;
 mod fifo;
+mod news;
 mod pending_bit;
 mod ports;
 mod switch;
@@ -195,7 +196,7 @@ impl EventTable {
     fn pending_bit(&self, port: Port) -> PendingBit {
         match &self.abi {
             Abi::TwoLevel => PendingBit::two_level(self.shared_info, port),
-            Abi::Fifo(fifo) => fifo.pending_bit(port),
+            Abi::Fifo(fifo) => PendingBit::fifo(fifo.word_place(port)),
         }
     }
 

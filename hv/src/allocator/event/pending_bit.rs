@@ -1,10 +1,12 @@
-//! The bit that says that a port is pending: where it lies, and what it takes to set it.
+//! The bit that says that a port is pending, whichever ABI its domain has: where it lies, and what
+//! it takes to set it.
 
 use core::sync::atomic::AtomicU32;
 
 use abi::Port;
 use abi::event::fifo::{MASKED, PENDING};
 
+use super::news::News;
 use super::two_level::Bit;
 use super::word::SharedWord;
 use super::{fifo, two_level};
@@ -22,30 +24,19 @@ pub(super) enum PendingBit {
     Nowhere,
 }
 
-/// What has become of a port on which an event was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
-    /// It is pending: its vCPU and those who poll are to hear of it.
-    Pending,
-    /// It is pending, but masked: those who poll are to hear of it.
-    PendingMasked,
-    /// It would be pending, but it has no bit yet.
-    Unheard,
-}
-
-impl News {
-    /// Of a port that has become pending.
-    #[inline(always)]
-    pub(super) fn pending(masked: bool) -> News {
-        if masked { News::PendingMasked } else { News::Pending }
-    }
-}
-
 impl PendingBit {
     /// Where the 2-level ABI has it.
     pub(super) fn two_level(shared: RamFrame, port: Port) -> PendingBit {
         match Bit::of(port) {
             Some(Bit { offset, mask }) => PendingBit::TwoLevel { shared, offset, mask },
+            None => PendingBit::Nowhere,
+        }
+    }
+
+    /// Where the FIFO ABI has it.
+    pub(super) fn fifo(word: Option<fifo::WordPlace>) -> PendingBit {
+        match word {
+            Some(fifo::WordPlace { page, offset }) => PendingBit::Fifo { page, offset },
             None => PendingBit::Nowhere,
         }
     }

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 use abi::shared_info::{SharedInfo, TWO_LEVEL_PORTS, VcpuInfo};
 use abi::{PAGE_SIZE, Port};
 
-use super::pending_bit::News;
+use super::news::News;
 use super::upcall::{self, Effect};
 use super::word::SharedWord;
 use crate::allocator::vcpu::InfoPlace;

@@ -9,7 +9,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use crate::allocator::event::pending_bit::News;
+use crate::allocator::event::news::News;
 use crate::allocator::event::upcall::{self, Effect};
 use crate::allocator::event::word::SharedWord;
 use crate::allocator::event::{fifo, two_level};
