@@ -16,15 +16,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
             Some(location) => println!("\nPANIC: {} at {location}", info.message()),
             None => println!("\nPANIC: {}", info.message()),
         }
-        print_backtrace(machine::backtrace());
+        machine::print_backtrace(machine::backtrace());
     }
     power::shutdown(ShutdownReason::Crash)
-}
-
-/// Offsets from the image's start are addresses in its ELF file: `addr2line -e FILE` reads them.
-pub(crate) fn print_backtrace(addresses: impl Iterator<Item = u64>) {
-    println!("backtrace (offsets in the image):");
-    for address in addresses {
-        println!("  {address:#x}");
-    }
 }

@@ -3,7 +3,8 @@
 use core::arch::asm;
 use core::ops::Range;
 
-use super::{image, secondary};
+use super::{cpu, image};
+use crate::println;
 
 /// Deeper than any sensible call chain here.
 const MAX_DEPTH: usize = 32;
@@ -35,5 +36,13 @@ pub(super) fn backtrace_from(mut frame: u64) -> impl Iterator<Item = u64> {
 
 /// Those of this vCPU.
 fn stacks() -> Range<u64> {
-    secondary::stacks(secondary::vcpu()).unwrap_or_else(image::stacks)
+    image::other_stacks(cpu::vcpu()).map_or_else(image::stacks, |area| area.stacks)
+}
+
+/// Offsets from the image's start are addresses in its ELF file: `addr2line -e FILE` reads them.
+pub(crate) fn print(addresses: impl Iterator<Item = u64>) {
+    println!("backtrace (offsets in the image):");
+    for address in addresses {
+        println!("  {address:#x}");
+    }
 }

@@ -6,9 +6,17 @@ use core::ptr::NonNull;
 use core::time::Duration;
 
 use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::TPIDR_EL1;
 use abi::hypercall::{HVC_TAG, Number};
+use tock_registers::interfaces::Readable;
 
 use super::timer;
+
+/// The vCPU that executes this. Boot has set the register, and nothing else uses it.
+#[inline(always)]
+pub(crate) fn vcpu() -> u32 {
+    TPIDR_EL1.get() as u32
+}
 
 /// Makes a hypercall and returns x0.
 ///

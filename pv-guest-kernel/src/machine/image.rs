@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use super::stack::Area;
+
 macro_rules! symbols {
     ($($name:ident)*) => {
         unsafe extern "C" { $(static $name: u8;)* }
@@ -43,4 +45,17 @@ pub(super) fn stack_guard() -> Range<u64> {
 /// Both stacks.
 pub(super) fn stacks() -> Range<u64> {
     address!(__stack_bottom)..address!(__exception_stack_top)
+}
+
+/// Where the stacks of other vCPUs than the first are.
+static STACKS: spin::Once<Range<u64>> = spin::Once::new();
+
+/// Notes where they are.
+pub(crate) fn set_other_stacks(stacks: Range<u64>) {
+    STACKS.call_once(|| stacks);
+}
+
+/// The part of a vCPU that was started.
+pub(super) fn other_stacks(vcpu: u32) -> Option<Area> {
+    Area::of(STACKS.get()?, vcpu)
 }

@@ -32,14 +32,14 @@ mod vectors;
 
 #[cfg(target_os = "none")]
 pub(crate) use {
-    backtrace::backtrace,
-    cpu::{clean_to_memory, halt, hypercall, relax, wait},
+    backtrace::{backtrace, print as print_backtrace},
+    cpu::{clean_to_memory, halt, hypercall, relax, vcpu, wait},
     gic::{
         acknowledge_interrupt, deactivate_interrupt, disable_shared_interrupt,
         enable_shared_interrupt, private_interrupts, send_sgi, start as start_interrupts,
     },
-    image::whole as image_range,
-    secondary::{Start, firmware_call, set_stacks, vcpu},
+    image::{set_other_stacks as set_stacks, whole as image_range},
+    secondary::{Start, firmware_call},
     shared::{event_pages, grant_frame, grantable_frame, mapped_page, set_grant_window},
     stack::behind as stacks_behind,
     timer::{now, start as start_timer},

@@ -1,33 +1,12 @@
 //! How other vCPUs than the first begin: with the first one's MMU settings, on a stack of their own.
 
 use core::arch::{asm, global_asm};
-use core::ops::Range;
 use core::ptr::NonNull;
 
 use aarch64_cpu::registers::{MAIR_EL1, SCTLR_EL1, TCR_EL1, TPIDR_EL1, TTBR0_EL1};
 use tock_registers::interfaces::{Readable, Writeable};
 
-use super::stack::Area;
-use super::{cpu, gic, vectors};
-
-/// Where the stacks are.
-static STACKS: spin::Once<Range<u64>> = spin::Once::new();
-
-/// Notes where the stacks of other vCPUs are, and that this is the first vCPU.
-pub(crate) fn set_stacks(stacks: Range<u64>) {
-    STACKS.call_once(|| stacks);
-}
-
-/// The stacks of a vCPU that was started.
-pub(super) fn stacks(vcpu: u32) -> Option<Range<u64>> {
-    Area::of(STACKS.get()?, vcpu).map(|area| area.stacks)
-}
-
-/// The vCPU that executes this. Boot has set the register, and nothing else uses it.
-#[inline(always)]
-pub(crate) fn vcpu() -> u32 {
-    TPIDR_EL1.get() as u32
-}
+use super::{cpu, gic, image, vectors};
 
 /// What a vCPU needs before it can use memory as the others do: read with the MMU off.
 #[derive(Debug)]
@@ -89,7 +68,7 @@ extern "C" fn enter(vcpu: u64, main: extern "C" fn(u32) -> !) -> ! {
 impl Start {
     /// For a vCPU that is to run `main`. `None` if it has no stack.
     pub(crate) fn new(vcpu: u32, main: extern "C" fn(u32) -> !) -> Option<Start> {
-        let area = Area::of(STACKS.get()?, vcpu)?;
+        let area = image::other_stacks(vcpu)?;
         Some(Start {
             mair: MAIR_EL1.get(),
             tcr: TCR_EL1.get(),

@@ -12,9 +12,8 @@ use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, VBAR_EL1};
 use abi::sched::ShutdownReason;
 use tock_registers::interfaces::{Readable, Writeable};
 
-use super::backtrace::backtrace_from;
-use super::image;
-use crate::{hypercall, panic, power, println};
+use super::{backtrace, image};
+use crate::{hypercall, power, println};
 
 global_asm!(
     r#"
@@ -74,7 +73,8 @@ extern "C" fn fault(registers: &[u64; 31], kind: u64) -> ! {
         }
         println!();
     }
-    panic::print_backtrace([offset(pc)].into_iter().chain(backtrace_from(registers[29])));
+    let callers = backtrace::backtrace_from(registers[29]);
+    backtrace::print([offset(pc)].into_iter().chain(callers));
     power::shutdown(ShutdownReason::Crash)
 }
 

@@ -1,6 +1,5 @@
 //! The balloon: memory that this domain has given back to the monitor, and takes again when the
-//! toolstack lets it (`memory/target`, docs/misc/xenstore-paths.pandoc); and memory beyond what it
-//! started with, behind the end of its RAM.
+//! toolstack lets it; and memory beyond what it started with, behind the end of its RAM.
 //!
 //! What is given back are runs of pages of the heap. They stay allocated, so that nobody uses them
 //! while there is no memory behind them. Runs, because single pages would each waste another: what
@@ -8,49 +7,23 @@
 
 use alloc::vec::Vec;
 
-use abi::{DomId, Errno, Gfn, PAGE_SIZE};
+use abi::{DomId, Gfn, PAGE_SIZE};
 
 use super::Pages;
-use crate::xenstore::Client;
 use crate::{executor, hypercall};
 
-const TARGET: &str = "memory/target";
-const KIBIBYTES_PER_PAGE: u64 = PAGE_SIZE as u64 / 1024;
 /// Pages of a run, which goes in one hypercall; between any two the other tasks have their turn.
 const RUN: usize = 64;
 /// Bytes of the heap that the kernel keeps for itself, whatever it is asked for.
 const RESERVE: usize = 512 << 10;
 
-/// Follows the target for ever.
-pub(crate) async fn follow(client: Client) {
-    if let Err(error) = watch(&client).await {
-        log::warn!("`xl mem-set` will not work: {TARGET}: {error}");
-    }
-}
-
-async fn watch(client: &Client) -> Result<(), Errno> {
-    let mut balloon = Balloon::default();
-    let watch = client.watch(TARGET).await?;
-    loop {
-        watch.next().await;
-        let target: u64 = match client.read_as(TARGET).await {
-            Ok(target) => target,
-            // A toolstack that does not say how much there shall be has no balloons.
-            Err(Errno::ENOENT) => continue,
-            Err(error) => return Err(error),
-        };
-        let pages = usize::try_from(target / KIBIBYTES_PER_PAGE).map_err(|_| Errno::EINVAL)?;
-        balloon.follow(pages).await;
-    }
-}
-
 /// Runs without memory.
 #[derive(Debug, Default)]
-struct Balloon(Vec<Pages>);
+pub(crate) struct Balloon(Vec<Pages>);
 
 impl Balloon {
     /// Has the domain have so many pages, or as near to it as can be.
-    async fn follow(&mut self, pages: usize) {
+    pub(crate) async fn follow(&mut self, pages: usize) {
         let all = super::ram().pages();
         self.resize(all.saturating_sub(pages).div_ceil(RUN)).await;
         if self.0.is_empty() && pages > all {

@@ -1,17 +1,22 @@
-//! What the toolstack asks of the whole domain: `control/shutdown` and `control/sysrq`.
+//! What the toolstack asks of the whole domain: `control/shutdown`, `control/sysrq`, and
+//! `memory/target` (docs/misc/xenstore-paths.pandoc).
 
-use abi::Errno;
 use abi::sched::ShutdownReason;
+use abi::{Errno, PAGE_SIZE};
 
 use super::Client;
+use crate::memory::balloon::Balloon;
 use crate::{executor, memory, power};
 
 const REQUEST: &str = "control/shutdown";
 const SYSRQ: &str = "control/sysrq";
+const MEMORY: &str = "memory/target";
+const KIBIBYTES_PER_PAGE: u64 = PAGE_SIZE as u64 / 1024;
 
 /// Waits for the toolstack's request and obeys it.
 pub(super) async fn obey(client: Client) {
     executor::spawn(answer_keys(client.clone())).detach();
+    executor::spawn(follow_memory(client.clone())).detach();
     if let Err(error) = watch(&client).await {
         log::warn!("`xl shutdown` will not work: {REQUEST}: {error}");
     }
@@ -35,6 +40,29 @@ async fn watch(client: &Client) -> Result<(), Errno> {
         } else if !request.is_empty() {
             log::warn!("the toolstack asks for {request}, which this kernel cannot do");
         }
+    }
+}
+
+/// Has as much memory as the toolstack wants.
+async fn follow_memory(client: Client) {
+    let follow = async {
+        let mut balloon = Balloon::default();
+        let watch = client.watch(MEMORY).await?;
+        loop {
+            watch.next().await;
+            let target: u64 = match client.read_as(MEMORY).await {
+                Ok(target) => target,
+                // A toolstack that does not say how much there shall be has no balloons.
+                Err(Errno::ENOENT) => continue,
+                Err(error) => return Err(error),
+            };
+            let pages = usize::try_from(target / KIBIBYTES_PER_PAGE).map_err(|_| Errno::EINVAL)?;
+            balloon.follow(pages).await;
+        }
+    };
+    let error: Result<(), Errno> = follow.await;
+    if let Err(error) = error {
+        log::warn!("`xl mem-set` will not work: {MEMORY}: {error}");
     }
 }
 

@@ -17,7 +17,6 @@ use abi::xenstore::{MessageType, Permission};
 use abi::{DomId, Errno, Port};
 
 use crate::event::Channel;
-use crate::memory::balloon;
 use crate::shared::SharedPage;
 use crate::{executor, hypercall};
 
@@ -65,7 +64,6 @@ impl Client {
         let channel = Channel::adopt(Port(u32::try_from(port).map_err(|_| Errno::EINVAL)?))?;
         let client = Client::new(page, channel);
         executor::spawn(control::obey(client.clone())).detach();
-        executor::spawn(balloon::follow(client.clone())).detach();
         Ok(client)
     }
 

@@ -10,6 +10,8 @@
 mod event;
 mod grant;
 mod monitor;
+mod ports;
+mod table;
 
 use std::cell::RefCell;
 use std::ptr::NonNull;
@@ -123,7 +125,7 @@ pub(crate) fn mapped_page(_: NonNull<u8>, bus_address: u64) -> NonNull<u8> {
 }
 
 pub(crate) fn event_pages() -> Result<Pages, Errno> {
-    let pages = event::pages()?;
+    let pages = ports::pages()?;
     let (monitor, domain) = seat();
     monitor.with(|state| state.domain(domain).events.pages = Some(pages.clone()));
     Ok(pages)

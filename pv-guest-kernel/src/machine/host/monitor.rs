@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use abi::DomId;
 
-use super::event::Ports;
-use super::grant::{Mapped, Table};
+use super::ports::Ports;
+use super::table::{Mapped, Table};
 use super::{SEAT, now};
 use crate::executor;
 
