@@ -9,6 +9,7 @@ mod conformance;
 mod control;
 mod disks;
 mod entropy;
+mod ext4;
 mod hostile;
 mod lifecycle;
 mod linux;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         boot::SCENARIOS,
         disks::SCENARIOS,
         block::SCENARIOS,
+        ext4::SCENARIOS,
         lifecycle::SCENARIOS,
         linux::SCENARIOS,
         network::SCENARIOS,
