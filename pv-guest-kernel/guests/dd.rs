@@ -4,12 +4,18 @@
 //! says which one it is and in which round it was written; `op=check` reads them again and looks.
 //! `op=discard` has the disk forget them. Several are done one after the other: `op=write,read`.
 //! `bs=64K count=100 skip=0 depth=1 rounds=1` say how much.
+//!
+//! With `disks=all` it works on each disk that it has or gets, all at once, until the disk is taken
+//! away, and says only how that ended.
 
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+use alloc::collections::BTreeSet;
+use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -24,7 +30,7 @@ use pv_guest_kernel::block::{BlockError, Buffer, Disk};
 use pv_guest_kernel::device_tree::InvalidArgument;
 use pv_guest_kernel::xenbus::{self, frontends};
 use pv_guest_kernel::xenstore::Client;
-use pv_guest_kernel::{Environment, guest_main, power, println, time};
+use pv_guest_kernel::{Environment, executor, guest_main, power, println, time};
 use thiserror::Error;
 
 guest_main!(main);
@@ -44,6 +50,8 @@ enum Error {
     Buffer(#[from] Errno),
     #[error("{0} sectors are not what was written")]
     Wrong(u64),
+    #[error("the disk was removed")]
+    Removed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +90,8 @@ struct Plan {
     /// Blocks in flight at once.
     depth: usize,
     rounds: u64,
+    /// Whether each round says what it took.
+    verbose: bool,
 }
 
 async fn main(environment: &'static Environment) {
@@ -93,6 +103,11 @@ async fn main(environment: &'static Environment) {
 
 async fn run(environment: &Environment) -> Result<(), Error> {
     let operations = environment.argument("op").unwrap_or("read").split(',').map(str::parse);
+    let all = match environment.argument("disks") {
+        None => false,
+        Some("all") => true,
+        Some(_) => return Err(InvalidArgument("disks").into()),
+    };
     let plan = Plan {
         operations: operations.collect::<Result<_, _>>().map_err(|()| InvalidArgument("op"))?,
         size: size(environment.argument("bs").unwrap_or("64K")).ok_or(InvalidArgument("bs"))?,
@@ -100,15 +115,53 @@ async fn run(environment: &Environment) -> Result<(), Error> {
         skip: environment.parsed("skip", 0)?,
         depth: environment.parsed("depth", 1)?,
         rounds: environment.parsed("rounds", 1)?,
+        verbose: !all,
     };
     let store = Client::for_guest().map_err(Error::Store)?;
+    if all {
+        return every_disk(store, plan.into()).await;
+    }
     let disks = frontends(&store, "vbd").await.map_err(Error::Store)?;
     let disk = Disk::connect(&store, disks.first().ok_or(Error::NoDisk)?).await?;
     println!("dd: {} {:?}", disk.name(), disk.info());
+    work(&disk, &plan, &Cell::new(0)).await
+}
+
+/// Works on every disk that this domain has or gets. Does not return.
+async fn every_disk(store: Client, plan: Rc<Plan>) -> Result<(), Error> {
+    let watch = store.watch("device/vbd").await.map_err(Error::Store)?;
+    let known = Rc::new(RefCell::new(BTreeSet::new()));
+    loop {
+        watch.next().await;
+        for path in frontends(&store, "vbd").await.map_err(Error::Store)? {
+            if known.borrow_mut().insert(path.clone()) {
+                let (store, plan, known) = (store.clone(), plan.clone(), known.clone());
+                executor::spawn(async move {
+                    one_of_all(&store, &path, &plan).await;
+                    known.borrow_mut().remove(&path);
+                })
+                .detach();
+            }
+        }
+    }
+}
+
+/// Works on a disk until it is taken away. One that cannot be connected may be on its way out.
+async fn one_of_all(store: &Client, path: &String, plan: &Plan) {
+    let Ok(disk) = Disk::connect(store, path).await else { return };
+    let done = Cell::new(0);
+    let result = work(&disk, plan, &done).await;
+    let end = result.err().unwrap_or(Error::Removed);
+    println!("dd: {}: {end}, after {} rounds", disk.name(), done.get());
+}
+
+/// Does as planned; `done` counts the rounds.
+async fn work(disk: &Disk, plan: &Plan, done: &Cell<u64>) -> Result<(), Error> {
     for round in 1..=plan.rounds {
         for &operation in &plan.operations {
-            Round::new(&disk, &plan, operation, round)?.run().await?;
+            Round::new(disk, plan, operation, round)?.run().await?;
         }
+        done.set(round);
     }
     if disk.info().flush && disk.flush().await.is_err() {
         println!("dd: the disk could not be flushed");
@@ -137,6 +190,7 @@ struct Round<'a> {
     times: RefCell<Vec<Duration>>,
     errors: Cell<u64>,
     wrong: Cell<u64>,
+    removed: Cell<bool>,
 }
 
 impl<'a> Round<'a> {
@@ -149,8 +203,8 @@ impl<'a> Round<'a> {
         let buffers = (0..plan.depth).map(|_| disk.buffer(plan.size)).collect::<Result<_, _>>()?;
         let times = RefCell::new(Vec::with_capacity(plan.count as usize));
         let (errors, wrong) = (Cell::new(0), Cell::new(0));
-        let buffers = RefCell::new(buffers);
-        Ok(Round { disk, plan, operation, number, buffers, times, errors, wrong })
+        let (buffers, removed) = (RefCell::new(buffers), Cell::new(false));
+        Ok(Round { disk, plan, operation, number, buffers, times, errors, wrong, removed })
     }
 
     async fn run(self) -> Result<(), Error> {
@@ -169,10 +223,15 @@ impl<'a> Round<'a> {
         times.sort_unstable();
         let median = times.get(times.len() / 2).map_or(0, Duration::as_nanos);
         let (operation, errors) = (self.operation, self.errors.get());
-        println!(
-            "dd: {operation:?} {count} of {size} bytes in {elapsed} us, median {median} ns, \
-             {errors} errors"
-        );
+        if self.removed.get() {
+            return Err(Error::Removed);
+        }
+        if self.plan.verbose {
+            println!(
+                "dd: {operation:?} {count} of {size} bytes in {elapsed} us, median {median} ns, \
+                 {errors} errors"
+            );
+        }
         if self.wrong.get() > 0 {
             return Err(Error::Wrong(self.wrong.get()));
         }
@@ -184,10 +243,14 @@ impl<'a> Round<'a> {
         let sectors = (self.plan.size / SECTOR_SIZE) as u64;
         let blocks = (self.disk.info().sectors / sectors).max(1);
         let sector = block % blocks * sectors;
-        if let Err(error) = self.perform(sector, sectors).await
-            && self.errors.replace(self.errors.get() + 1) == 0
-        {
-            println!("dd: sector {sector}: {error}");
+        match self.perform(sector, sectors).await {
+            Ok(()) => {}
+            Err(BlockError::Removed) => self.removed.set(true),
+            Err(error) => {
+                if self.errors.replace(self.errors.get() + 1) == 0 {
+                    println!("dd: sector {sector}: {error}");
+                }
+            }
         }
     }
 

@@ -20,6 +20,8 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("block::errors_of_the_device_reach_the_guest", bad_sector)
         .on(|machine| machine.bad_sector = Some(BAD_SECTOR)),
     Scenario::new("block::a_backend_starts_again_under_load", restart).with_disks(&[8]),
+    Scenario::new("block::a_backend_that_dies_under_load", crash).with_disks(&[8]),
+    Scenario::new("block::disks_come_and_go_while_another_is_in_use", hotplug).with_disks(&[8, 4]),
     Scenario::new("block::destroyed_while_it_writes", destroy).with_disks(&[8]),
     Scenario::new("block::rates", rates),
     Scenario::new("block::frontends_that_break_the_rules", hostile).with_disks(&[4]),
@@ -186,30 +188,105 @@ fn bad_sector(shell: &mut Shell, _: &Stage) -> Result<()> {
 }
 
 fn restart(shell: &mut Shell, _: &Stage) -> Result<()> {
-    const RESTARTS: usize = 8;
     for disk in ["disk0,xvda,w", "ram:8M,xvda,w", "disk0,xvda,w,overlay=ram:8M"] {
-        let work = "op=stamp,check bs=60K count=136 depth=8 rounds=1000";
-        shell.succeeds(&format!("xl create dd disk={disk} memory=16 cmdline=\"{work}\""))?;
-        for _ in 0..RESTARTS {
-            wait_for(shell, "xl block-list dd", "Connected  Connected")?;
-            shell.session().wait(Duration::from_millis(60))?;
-            shell.succeeds("xl block-restart dd xvda")?;
-        }
-        wait_for(shell, "xl block-list dd", "Connected  Connected")?;
-        shell.session().begin("xl console dd")?;
-        // The last of what it says is about what was written since.
-        shell.session().wait(Duration::from_millis(500))?;
-        shell.leave_console("xl console dd")?;
-        let said = shell.transcript();
-        ensure!(said.matches("connecting again").count() >= RESTARTS, "it did not notice");
-        ensure!(!said.contains("not what was written"), "writes were lost or came late");
-        ensure!(all_well(&said), "requests failed");
-        ensure!(shell.lists("dd")?, "it has ended");
-        shell.succeeds("xl destroy dd")?;
-        shell.wait_until_gone("dd")?;
+        restart_under_load(shell, disk, "xl block-restart dd xvda")?;
     }
     shell.fails("xl block-restart dom0 xvda", &["dom0"])?;
     shell.fails("xl block-restart nobody xvda", &["nobody"])
+}
+
+/// It drops what it has begun: the next one must not begin before the disk is done with that.
+fn crash(shell: &mut Shell, _: &Stage) -> Result<()> {
+    for disk in ["disk0,xvda,w", "disk0@0+4M,xvda,w,overlay=disk0@4M+4M"] {
+        restart_under_load(shell, disk, "xl block-restart --crash dd xvda")?;
+    }
+    Ok(())
+}
+
+fn restart_under_load(shell: &mut Shell, disk: &str, command: &str) -> Result<()> {
+    const RESTARTS: usize = 8;
+    let work = "op=stamp,check bs=60K count=136 depth=8 rounds=1000";
+    shell.succeeds(&format!("xl create dd disk={disk} memory=16 cmdline=\"{work}\""))?;
+    for _ in 0..RESTARTS {
+        wait_for(shell, "xl block-list dd", "Connected  Connected")?;
+        shell.session().wait(Duration::from_millis(60))?;
+        shell.succeeds(command)?;
+    }
+    wait_for(shell, "xl block-list dd", "Connected  Connected")?;
+    shell.session().begin("xl console dd")?;
+    // The last of what it says is about what was written since.
+    shell.session().wait(Duration::from_millis(500))?;
+    shell.leave_console("xl console dd")?;
+    let said = shell.transcript();
+    ensure!(said.matches("connecting again").count() >= RESTARTS, "it did not notice");
+    ensure!(!said.contains("not what was written"), "writes were lost or came late");
+    ensure!(all_well(&said), "requests failed");
+    ensure!(shell.lists("dd")?, "it has ended");
+    shell.succeeds("xl destroy dd")?;
+    shell.wait_until_gone("dd")
+}
+
+fn hotplug(shell: &mut Shell, stage: &Stage) -> Result<()> {
+    const BYTES: u64 = 34 * 60 << 10;
+    const WORK: &str = "disks=all op=stamp,check bs=60K count=34 depth=4 rounds=60000";
+    let image = stage.disks.get(1).context("two disks")?;
+    shell.succeeds(&format!("xl create dd disk=disk0,xvda,w cmdline=\"{WORK}\""))?;
+    for disk in ["disk1,xvdb,w", "ram:2M,xvdb,w", "disk1,xvdb,w,overlay=ram:3M"] {
+        shell.succeeds(&format!("xl block-attach dd {disk}"))?;
+        wait_until(shell, "xl block-list dd", |list| {
+            list.matches("Connected  Connected").count() == 2
+        })?;
+        shell.session().wait(Duration::from_millis(200))?;
+        // It is in use, and goes nevertheless: what was on its way is finished.
+        shell.succeeds("xl block-detach dd xvdb")?;
+        ensure!(!shell.succeeds("xl block-list dd")?.contains("xvdb"), "it is still there");
+        if disk == "disk1,xvdb,w" {
+            let rounds = rounds_until_removed(shell, "xvdb")?;
+            check_stamps(image, BYTES, rounds)?;
+        }
+    }
+    shell.succeeds("xl block-detach dd xvda")?;
+    let rounds = rounds_until_removed(shell, "xvda")?;
+    check_stamps(stage.disks.first().context("a disk")?, BYTES, rounds)?;
+    let said = shell.transcript();
+    ensure!(said.contains("dd: xvdb: the disk was removed"), "it did not notice");
+    ensure!(!said.contains("not what was written"), "writes were lost or came late");
+    ensure!(!said.contains("reports an error"), "requests failed");
+    shell.succeeds("xl destroy dd")?;
+    shell.wait_until_gone("dd")
+}
+
+/// How many rounds a disk saw whole before it was taken away, as the guest says.
+fn rounds_until_removed(shell: &mut Shell, disk: &str) -> Result<u64> {
+    let line = format!("dd: {disk}: the disk was removed, after ");
+    shell.session().begin("xl console dd")?;
+    shell.session().wait_for_text(&line)?;
+    shell.session().wait_for_text(" rounds")?;
+    shell.leave_console("xl console dd")?;
+    let said = shell.transcript();
+    let (_, rest) = said.rsplit_once(&line).context("no word of it")?;
+    Ok(rest.split_whitespace().next().unwrap_or_default().parse()?)
+}
+
+/// After so many whole rounds each sector is of the last of them or of the one after it, as a whole.
+fn check_stamps(image: &Path, bytes: u64, rounds: u64) -> Result<()> {
+    ensure!(rounds > 0, "there was no time for anything");
+    let mut content = vec![0; bytes as usize];
+    fs::File::open(image)?.read_exact(&mut content)?;
+    for (sector, content) in content.chunks(SECTOR as usize).enumerate() {
+        let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
+        let mut words = content.chunks(size_of::<u64>()).map(word).zip(0..);
+        let round = word(&content[..size_of::<u64>()]) >> 8 & 0xFFFF;
+        ensure!(
+            words.all(|(word, index)| word == (sector as u64) << 24 | round << 8 | index),
+            "sector {sector} is torn"
+        );
+        ensure!(
+            round == rounds || round == rounds + 1,
+            "sector {sector} is of round {round}, after {rounds}"
+        );
+    }
+    Ok(())
 }
 
 fn destroy(shell: &mut Shell, stage: &Stage) -> Result<()> {
@@ -288,12 +365,18 @@ fn silent(shell: &mut Shell, _: &Stage) -> Result<()> {
 
 /// Repeats a command until what it prints has this in it.
 fn wait_for(shell: &mut Shell, command: &str, text: &str) -> Result<String> {
+    let found = wait_until(shell, command, |output| output.contains(text));
+    found.with_context(|| format!("no `{text}`"))
+}
+
+/// Repeats a command until what it prints is as it should be.
+fn wait_until(shell: &mut Shell, command: &str, is_right: impl Fn(&str) -> bool) -> Result<String> {
     for _ in 0..200 {
         let output = shell.succeeds(command)?;
-        if output.contains(text) {
+        if is_right(&output) {
             return Ok(output);
         }
         shell.session().wait(Duration::from_millis(20))?;
     }
-    anyhow::bail!("`{command}` does not show `{text}`")
+    anyhow::bail!("`{command}` does not come to show what it should")
 }
