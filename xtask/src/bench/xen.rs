@@ -1,21 +1,31 @@
 //! The bench guest on Debian's Xen: two domains that Xen makes itself when it boots.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::row::Rows;
 use super::{Request, TIMEOUT};
 use crate::build::Images;
 use crate::peer::{Guest, Machine};
-use crate::setup::Qemu;
+use crate::setup::{Qemu, Version};
 
+/// Older ones let a CPU go on under the ruler until it waits. Xen's CPUs spin when they wait for each
+/// other, and so it never comes to its end.
+const FAIR_TO_CPUS: Version = Version(8, 1, 0);
 const MEMORY_MIB: u64 = 1024;
 const GUEST_KIB: u32 = 32 << 10;
 
 /// Measures.
 ///
 /// # Errors
-/// Xen cannot be fetched, or QEMU or the guest fails.
+/// Xen cannot be fetched, QEMU or the guest fails, or QEMU is too old for several CPUs.
 pub fn measure(qemu: &Qemu, images: &Images, request: &Request) -> Result<Rows> {
+    ensure!(
+        request.cpus == 1 || qemu.version >= FAIR_TO_CPUS,
+        "Xen does not boot {} under the ruler of QEMU {}: use {FAIR_TO_CPUS} or newer, or choose \
+         operations with --only",
+        request.machine(),
+        qemu.version
+    );
     let image = images.guests.iter().find(|image| image.name == "bench");
     let image = image.context("there is no bench guest")?;
     let guest = |command_line| Guest {
