@@ -9,6 +9,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario::new("control::verbs_are_the_shells", verbs),
     Scenario::new("control::consoles_beside_each_other", consoles),
     Scenario::new("control::of_many_at_once_one_gets_it", at_once).with_disks(&[1]),
+    Scenario::new("control::destroyed_while_it_is_built", destroyed_while_built).with_disks(&[1]),
 ];
 
 fn connect(shell: &mut Shell) -> Result<Channel> {
@@ -117,6 +118,37 @@ fn at_once(shell: &mut Shell, _: &Stage) -> Result<()> {
             channel.begin(["xl", "destroy", "same"])?;
         }
         winners(&mut channels, "there is no domain")?;
+    }
+    Ok(())
+}
+
+/// A domain is destroyed by two while it is being made, and while it gets an interface: whoever
+/// comes first, nothing is left of it.
+fn destroyed_while_built(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let mut channels: Vec<Channel> =
+        (0..CHANNELS).map(|_| connect(shell)).collect::<Result<_>>()?;
+    let mut before = None;
+    for round in 0..20 {
+        let commands: [&[&str]; CHANNELS] = [
+            &["xl", "create", "hello", "disk=disk0,xvda,w", "vif=", "cmdline=sleep=1000"],
+            &["xl", "network-attach", "hello"],
+            &["xl", "destroy", "hello"],
+            &["xl", "destroy", "hello"],
+        ];
+        for (channel, command) in channels.iter_mut().zip(commands) {
+            channel.begin(command.iter().copied())?;
+        }
+        winners(&mut channels, "hello")?;
+        // Unless none of the two saw it.
+        if shell.lists("hello")? {
+            shell.succeeds("xl destroy hello")?;
+        }
+        let now = (shell.free_frames()?, shell.succeeds("xenstore-ls")?.lines().count());
+        // What grows once has grown after a while.
+        if round == 5 {
+            before = Some(now);
+        }
+        ensure!(round < 5 || before == Some(now), "before: {before:?}, round {round}: {now:?}");
     }
     Ok(())
 }
