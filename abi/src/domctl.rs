@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{DomId, VcpuId, layout, numbers};
 
 /// Value of [`Domctl::interface_version`].
-pub const INTERFACE_VERSION: u32 = 0x4155_0001;
+pub const INTERFACE_VERSION: u32 = 0x4155_0002;
 
 numbers! {
     /// Commands; the payload of each is named.

@@ -18,6 +18,7 @@ fn hypercalls(shell: &mut Shell, _: &Stage) -> Result<()> {
     ensure!(failed.is_empty(), "the monitor let it: {}", failed.join("; "));
     let passed = output.lines().filter(|line| line.starts_with("ok ")).count();
     ensure!(passed >= ATTEMPTS, "only {passed} attempts were made");
+    ensure!(shell.transcript().contains("wants more than 64 frames of grants"), "no word of it");
     shell.wait_until_gone("hostile")?;
     let after = shell.free_frames()?;
     ensure!(before == after, "{before} frames were free before, {after} are after");

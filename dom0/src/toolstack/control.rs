@@ -72,6 +72,8 @@ impl Toolstack {
         {
             Either3::First(Ok(())) | Either3::Second(_) => Ok(ended),
             Either3::First(Err(errno)) => Err(failed("learn whether the domain has heard")(errno)),
+            // Then it is on its way out, and an answer would be written for nobody.
+            Either3::Third(()) if self.running(&guest).is_err() => Ok(ended),
             Either3::Third(()) => {
                 // Taken back, so that it does not end when nobody expects it any more.
                 store.write(&path, "").await.map_err(failed("take the request back"))?;
