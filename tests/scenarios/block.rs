@@ -227,7 +227,7 @@ fn restart_under_load(shell: &mut Shell, disk: &str, command: &str) -> Result<()
 }
 
 fn hotplug(shell: &mut Shell, stage: &Stage) -> Result<()> {
-    const BYTES: u64 = 34 * 60 << 10;
+    const BYTES: u64 = (34 * 60) << 10;
     const WORK: &str = "disks=all op=stamp,check bs=60K count=34 depth=4 rounds=60000";
     let image = stage.disks.get(1).context("two disks")?;
     shell.succeeds(&format!("xl create dd disk=disk0,xvda,w cmdline=\"{WORK}\""))?;
