@@ -53,18 +53,15 @@ impl Status {
         use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising, Unknown};
         match (self.frontend, self.backend) {
             (Connected, Connected) | (Closed | Unknown, Closed | Unknown) => None,
-            // The backend begins: it says what it can do.
+            // First the backend says what it can do.
             (_, Unknown | Initialising) => Some(Side::Backend),
-            // Then the frontend says where its rings are, and the backend connects to them.
-            (Unknown | Initialising | InitWait | Closed, InitWait | Initialised) => {
-                Some(Side::Frontend)
-            }
-            (Initialised | Connected, InitWait | Initialised) => Some(Side::Backend),
-            (_, Connected) if !self.frontend.is_going() => Some(Side::Frontend),
-            // Whoever is not down yet has to go down.
-            (_, Closed) => Some(Side::Frontend),
-            (Closing | Closed, _) => Some(Side::Backend),
-            (_, Closing) => Some(Side::Frontend),
+            // Down: both say Closing, and then Closed, the frontend first.
+            (Closing, InitWait | Initialised | Connected) => Some(Side::Backend),
+            (Closed, Closing | Connected) => Some(Side::Backend),
+            (_, Closing | Closed) => Some(Side::Frontend),
+            // Up: the frontend says where its rings are, and the backend connects to them.
+            (Unknown | Initialising | InitWait | Closed, _) => Some(Side::Frontend),
+            (Initialised, Connected) => Some(Side::Frontend),
             _ => Some(Side::Backend),
         }
     }
@@ -159,5 +156,39 @@ impl Toolstack {
             }
         });
         settle.unwrap_or(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_wait_for_each_other_in_turns() {
+        use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising};
+        let waits_for = |(frontend, backend)| Status { frontend, backend, error: None }.waits_for();
+        for states in [
+            (Initialising, Initialising),
+            (Initialised, Initialising),
+            (Initialised, InitWait),
+            (Connected, InitWait),
+            (Closing, Connected),
+            (Closed, Closing),
+        ] {
+            assert_eq!(waits_for(states), Some(Side::Backend), "{states:?}");
+        }
+        for states in [
+            (Initialising, InitWait),
+            (Initialised, Connected),
+            (Connected, Closing),
+            (Closing, Closing),
+            (Connected, Closed),
+            (Closed, InitWait),
+        ] {
+            assert_eq!(waits_for(states), Some(Side::Frontend), "{states:?}");
+        }
+        for states in [(Connected, Connected), (Closed, Closed)] {
+            assert_eq!(waits_for(states), None, "{states:?}");
+        }
     }
 }
