@@ -62,7 +62,7 @@ impl Pinger {
             icmp::PacketBuffer::new(metadata, vec![0; MESSAGES * (HEADER + PING_MAX)])
         };
         let bound = stack.with(|state| {
-            let identifier = state.take_port();
+            let identifier = state.ports.take();
             let mut socket = icmp::Socket::new(buffer(), buffer());
             socket.bind(icmp::Endpoint::Ident(identifier)).ok()?;
             Some((state.sockets.add(socket), identifier))

@@ -1,7 +1,7 @@
 //! The two rings of an interface (public/io/netif.h): [`transmit`] and [`receive`]. Pages are granted
 //! once and used again.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 
 use abi::DomId;
 use abi::net::key;
@@ -12,6 +12,7 @@ use receive::Receive;
 
 pub(super) use transmit::Transmit;
 
+mod fault;
 mod receive;
 mod transmit;
 
@@ -101,14 +102,6 @@ async fn abilities(device: &Device) -> Result<Abilities, Error> {
         segmentation: scatter_gather && device.peer_has(key::GSO_TCPV4).await?,
         blank_checksums: !device.peer_has(key::NO_CHECKSUM_OFFLOAD).await?,
     })
-}
-
-fn unasked() -> Error {
-    refused("the backend answers what was not asked")
-}
-
-fn refused(reason: &str) -> Error {
-    Error::Refused(String::from(reason))
 }
 
 #[cfg(test)]

@@ -17,11 +17,11 @@ use smoltcp::socket::{dhcpv4, tcp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
-use super::Configuration;
 use super::backlog::Backlog;
+use super::configuration::Configuration;
 use super::device::Interface;
+use super::ports::Ports;
 use super::rings::Rings;
-use super::tcp::FIRST_PORT;
 use crate::condition::Condition;
 use crate::executor;
 use crate::time;
@@ -50,7 +50,7 @@ pub(super) struct State {
     pub(super) backlogs: BTreeMap<u16, Backlog>,
     /// TCP connections that nobody holds any more, until they are closed.
     pub(super) closing: Vec<SocketHandle>,
-    pub(super) next_port: u16,
+    pub(super) ports: Ports,
     dhcp: Option<SocketHandle>,
     device: Interface,
 }
@@ -192,7 +192,7 @@ impl State {
             sockets,
             backlogs: BTreeMap::new(),
             closing: Vec::new(),
-            next_port: first_port(seed),
+            ports: Ports::new(seed),
             dhcp,
             device,
         }
@@ -305,12 +305,6 @@ fn configure(
 
 fn now() -> Instant {
     Instant::from_micros(i64::try_from(time::now().as_micros()).unwrap_or(i64::MAX))
-}
-
-/// A peer may remember connections of the kernel that had our address before.
-fn first_port(seed: u64) -> u16 {
-    let range = u64::from(u16::MAX - FIRST_PORT);
-    FIRST_PORT + (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u16 % range as u16
 }
 
 /// Two interfaces shall not begin with the same numbers, nor one after each start.

@@ -12,9 +12,6 @@ use thiserror::Error;
 use super::backlog::{self, Backlog, Buffers};
 use super::stack::{Stack, State};
 
-/// First port that is used for connections that this end begins.
-pub(super) const FIRST_PORT: u16 = 49152;
-
 /// Why a connection does not work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TcpError {
@@ -99,7 +96,7 @@ impl TcpStream {
         buffers: Buffers,
     ) -> Result<TcpStream, TcpError> {
         let handle = stack.with(|state| {
-            let port = state.take_port();
+            let port = state.ports.take();
             let mut socket = backlog::socket(buffers);
             let remote = IpEndpoint::from(remote);
             let begun = socket.connect(state.interface.context(), remote, port);
@@ -227,14 +224,5 @@ impl Drop for TcpStream {
             state.sockets.get_mut::<tcp::Socket<'_>>(self.handle).close();
             state.closing.push(self.handle);
         });
-    }
-}
-
-impl State {
-    /// A port that no connection of ours was given for long.
-    pub(super) fn take_port(&mut self) -> u16 {
-        let port = self.next_port;
-        self.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
-        port
     }
 }

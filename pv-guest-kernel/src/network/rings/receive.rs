@@ -9,7 +9,7 @@ use abi::net::{EXTRA_MORE, ExtraInfo, MAX_FRAME, RxFlags, RxRequest, RxResponse}
 use abi::ring::FrontRing;
 use abi::{DomId, PAGE_SIZE};
 
-use super::{refused, unasked};
+use super::fault::{refused, unasked};
 use crate::grant::{Access, Grant, Inbox};
 use crate::shared::SharedPage;
 use crate::xenbus::Error;

@@ -7,7 +7,7 @@ use abi::net::{ExtraInfo, MAX_FRAME, MAX_SLOTS, TxFlags, TxRequest, TxResponse, 
 use abi::ring::FrontRing;
 use abi::{DomId, PAGE_SIZE};
 
-use super::{refused, unasked};
+use super::fault::{refused, unasked};
 use crate::grant::{Access, Grant, Outbox};
 use crate::shared::SharedPage;
 use crate::xenbus::Error;
