@@ -15,7 +15,6 @@ extern crate alloc;
 
 use alloc::collections::BTreeSet;
 use alloc::rc::Rc;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -147,7 +146,7 @@ async fn every_disk(store: Client, plan: Rc<Plan>) -> Result<(), Error> {
 }
 
 /// Works on a disk until it is taken away. One that cannot be connected may be on its way out.
-async fn one_of_all(store: &Client, path: &String, plan: &Plan) {
+async fn one_of_all(store: &Client, path: &str, plan: &Plan) {
     let Ok(disk) = Disk::connect(store, path).await else { return };
     let done = Cell::new(0);
     let result = work(&disk, plan, &done).await;
