@@ -164,3 +164,6 @@ fn within_memory(wanted: u64) -> Result<u64, VolumeError> {
     }
     Ok(wanted)
 }
+
+#[cfg(test)]
+mod tests;

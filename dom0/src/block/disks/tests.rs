@@ -10,8 +10,14 @@ use crate::block::queue::Queue;
 /// Adds a disk of 4 KiB that no device stands behind.
 pub(crate) fn add(name: &str, read_only: bool) {
     let info = Info { name: name.to_string(), bytes: 4096, read_only, flush: true, discard: None };
-    let disk = Disk::new(info, Queue::new().unwrap(), Box::new(|| {}));
-    with(|disks| disks.add(Rc::new(disk)));
+    add_disk(Disk::new(info, Queue::new().unwrap(), Box::new(|| {})));
+}
+
+/// Adds a disk.
+pub(in crate::block) fn add_disk(disk: Disk) -> Rc<Disk> {
+    let disk = Rc::new(disk);
+    with(|disks| disks.add(disk.clone()));
+    disk
 }
 
 fn place(disk: &str, sectors: Range<u64>) -> Place {
