@@ -16,6 +16,7 @@ pub const SCENARIOS: &[Scenario] = &[
         .on(with_newer_linux),
     Scenario::new("linux::boots_with_fewer_exits_than_on_xen", counted_boot).on(counted),
     Scenario::new("linux::each_vcpu_has_a_queue", queues).on(with_two_cpus),
+    Scenario::new("linux::works_beside_other_guests", load).on(with_stress),
     Scenario::new("linux::gives_vcpus_and_memory_and_takes_them", hotplug).on(with_two_cpus),
     Scenario::new("linux::reboots_and_shuts_down", reboots).on(with_linux),
     Scenario::new("linux::talks_by_a_uart", uart).on(with_linux),
@@ -43,6 +44,13 @@ fn with_two_cpus(machine: &mut options::Machine) {
     machine.smp = 2;
 }
 
+/// By the ruler, so that a busy host starves nobody.
+fn with_stress(machine: &mut options::Machine) {
+    with_two_cpus(machine);
+    machine.icount = true;
+    machine.linux_packages = vec!["stress-ng".into()];
+}
+
 /// Runs a command in the guest, which powers off after it; returns what the console showed.
 fn run(shell: &mut Shell, arguments: &str, command: &str) -> Result<String> {
     let output = shell.succeeds(&format!("xl create -c linux {arguments} run='{command}'"))?;
@@ -59,18 +67,28 @@ fn boots(shell: &mut Shell, _: &Stage) -> Result<()> {
     for wanted in ["Xen 4.17 support found", "xen:events: Using FIFO-based ABI", "slept: a\\b"] {
         ensure!(output.contains(wanted), "the guest did not say `{wanted}`");
     }
-    let complaints = ["Xen", "xen", "GIC", "psci", "timer", "rcu", "BUG", "WARNING", "Unhandled"];
-    let blames = ["rror", "ail", "arning", "BUG", "stall", "ncorrect", "nexpected", "imeout"];
-    let complains = |line: &&str| {
-        complaints.iter().any(|who| line.contains(who))
-            && blames.iter().any(|what| line.contains(what))
-    };
-    let found: Vec<&str> = output.lines().filter(complains).collect();
-    ensure!(found.is_empty(), "its log complains: {}", found.join("; "));
+    has_no_complaints(&output)?;
     let clock = output.lines().find_map(|line| line.strip_prefix("now ")).context("no clock")?;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let difference = now.abs_diff(clock.trim().parse()?);
     ensure!(difference < 600, "its clock is wrong by {difference} s");
+    Ok(())
+}
+
+/// Nothing in its log blames the hypervisor, and none of its watchdogs barked.
+fn has_no_complaints(log: &str) -> Result<()> {
+    let complaints =
+        ["Xen", "xen", "GIC", "psci", "timer", "rcu", "watchdog", "BUG", "WARNING", "Unhandled"];
+    let blames =
+        ["rror", "ail", "arning", "BUG", "stall", "lockup", "ncorrect", "nexpected", "imeout"];
+    let complains = |line: &&str| {
+        complaints.iter().any(|who| line.contains(who))
+            && blames.iter().any(|what| line.contains(what))
+    };
+    // What it was told to run is in its log, too.
+    let lines = log.lines().filter(|line| !line.contains("run="));
+    let found: Vec<&str> = lines.filter(complains).collect();
+    ensure!(found.is_empty(), "its log complains: {}", found.join("; "));
     Ok(())
 }
 
@@ -116,10 +134,7 @@ fn queues(shell: &mut Shell, stage: &Stage) -> Result<()> {
     for queue in ["rx-0", "rx-1", "tx-0", "tx-1"] {
         ensure!(output.contains(queue), "there is no queue {queue}: {output}");
     }
-    let bytes: Vec<u8> = (0..=250).cycle().take(251_000).collect();
-    let file = stage.folder().join("bytes");
-    std::fs::write(&file, bytes)?;
-    let sum = disk::sha256(&file)?;
+    let sum = sum_of_what_web_sends(stage)?;
     ensure!(output.matches(&sum).count() == 8, "not eight times {sum}: {output}");
     for queue in ["vif0-q0-rx", "vif0-q1-rx", "vif0-q0-tx", "vif0-q1-tx"] {
         let line = output.lines().find(|line| line.contains(queue)).context(queue)?;
@@ -128,6 +143,42 @@ fn queues(shell: &mut Shell, stage: &Stage) -> Result<()> {
         ensure!(used || queue.ends_with("tx"), "{queue} was not used: {line}");
     }
     Ok(())
+}
+
+/// The short form of tests/load/linux.script.
+fn load(shell: &mut Shell, stage: &Stage) -> Result<()> {
+    const COMMANDS: &str = "(dd if=/dev/urandom of=/mnt/file bs=64k count=32; \
+        sha256sum < /mnt/file > /tmp/sum; echo 3 > /proc/sys/vm/drop_caches; \
+        sha256sum < /mnt/file | cmp - /tmp/sum && echo as written) & \
+        for i in 1 2 3 4; do wget -q -O - http://10.0.2.15/bytes?n=251000 | sha256sum; done & \
+        stress-ng --timeout 2 --timer 1 --timer-freq 500 --futex 1 --switch 1 --affinity 1; \
+        wait; dmesg";
+    const OTHERS: [&str; 3] = ["web", "stamps", "sleeper"];
+    shell.succeeds("xl create web")?;
+    shell.succeeds(
+        "xl create dd name=stamps disk=ram:4M,xvda,w \
+         cmdline='op=stamp,check bs=64K count=64 rounds=1000000'",
+    )?;
+    shell.succeeds("xl create spin name=sleeper cmdline='rounds=10000000 run=1 sleep=5'")?;
+    let output = run(shell, "vcpus=2 cmdline=loglevel=1", COMMANDS)?;
+    has_no_complaints(&output)?;
+    for wanted in ["as written", "successful run completed"] {
+        ensure!(output.contains(wanted), "no line has `{wanted}`: {output}");
+    }
+    let sum = sum_of_what_web_sends(stage)?;
+    ensure!(output.matches(&sum).count() == 4, "not four times {sum}: {output}");
+    for other in OTHERS {
+        ensure!(shell.lists(other)?, "{other} has ended");
+    }
+    Ok(())
+}
+
+/// Of 251,000 bytes.
+fn sum_of_what_web_sends(stage: &Stage) -> Result<String> {
+    let bytes: Vec<u8> = (0..=250).cycle().take(251_000).collect();
+    let file = stage.folder().join("bytes");
+    std::fs::write(&file, bytes)?;
+    disk::sha256(&file)
 }
 
 /// At the guest's own shell.
