@@ -85,6 +85,9 @@ pub async fn stop(vcpu: VcpuId) -> Result<(), Error> {
     while affinity_info(vcpu)? == Affinity::On {
         time::sleep(PATIENCE).await;
     }
+    // Xen says so a moment before the vCPU has left its CPU. Started in that moment, it would go on
+    // with the registers that it had.
+    time::sleep(PATIENCE).await;
     set_state(vcpu, State::Off);
     Ok(())
 }
