@@ -50,11 +50,6 @@ impl Console {
         String::from_utf8_lossy(&self.bytes).replace('\r', "")
     }
 
-    /// Time since the machine's start.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     /// Waits until `is_there` finds what it looks for in the text.
     ///
     /// # Errors

@@ -40,8 +40,6 @@ pub struct LinuxDom0 {
     pub ruler: bool,
     /// Raw images of the machine's disks: `/dev/disk0` and so on in dom0.
     pub disks: Vec<PathBuf>,
-    /// Debian packages that dom0 has beside Xen's tools.
-    pub packages: Vec<&'static str>,
     /// Other files of dom0: paths and contents.
     pub files: Vec<(String, Vec<u8>)>,
     /// Domains that `create NAME` and `run_guest NAME` know.
@@ -79,7 +77,6 @@ impl Default for LinuxDom0 {
             dom0_mib: 512,
             ruler: false,
             disks: Vec::new(),
-            packages: Vec::new(),
             files: Vec::new(),
             guests: Vec::new(),
             steps: Vec::new(),
@@ -123,7 +120,7 @@ impl LinuxDom0 {
     fn initramfs(&self) -> Result<Vec<u8>> {
         let linux = linux::packages(None)?;
         let mut archive = Initramfs::default();
-        archive.add_tree(&deb::unpacked(&[&XEN_TOOLS, self.packages.as_slice()].concat())?)?;
+        archive.add_tree(&deb::unpacked(&XEN_TOOLS)?)?;
         archive.add_program("bin/busybox", &fs::read(linux.busybox())?)?;
         archive.add_modules(&linux.dom0_modules())?;
         archive.add_program("init", INIT)?;

@@ -1,6 +1,8 @@
 //! A domain for `xl` on Xen: the keys of a domain file of Aurochs, which are those of xl.cfg, as
 //! xl.cfg writes them.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
@@ -30,18 +32,12 @@ impl Domain {
     /// There is no such guest.
     pub fn example(images: &Images, name: &str, disks: &[usize]) -> Result<Domain> {
         let path = paths::domain_files().join(format!("{name}.toml"));
-        let file = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let (name, kernel) = (name.to_string(), image(images, name)?);
-        Ok(Domain { name, kernel, ramdisk: None, settings: file.parse()? }.with_disks(disks))
-    }
-
-    /// The same with the image of another example guest, and its name.
-    ///
-    /// # Errors
-    /// There is no such guest.
-    pub fn running(self, images: &Images, kernel: &str) -> Result<Domain> {
-        Ok(Domain { kernel: image(images, kernel)?, ..self }.named(kernel))
+        let file =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let image = images.guests.iter().find(|image| image.name == name);
+        let kernel = fs::read(&image.with_context(|| format!("there is no guest {name}"))?.flat)?;
+        Ok(Domain { name: name.into(), kernel, ramdisk: None, settings: file.parse()? }
+            .with_disks(disks))
     }
 
     /// Debian's Linux, of a release or of the one that apt prefers, with the programs of other
@@ -114,11 +110,6 @@ impl Domain {
         }
         line
     }
-}
-
-fn image(images: &Images, name: &str) -> Result<Vec<u8>> {
-    let image = images.guests.iter().find(|image| image.name == name);
-    Ok(std::fs::read(&image.with_context(|| format!("there is no guest {name}"))?.flat)?)
 }
 
 /// A string as xl.cfg takes it: what would end it, or begins an escape, is escaped.
