@@ -192,7 +192,7 @@ impl State {
         Poll::Ready(Ok(receiver))
     }
 
-    /// A broken disk never settles, and does nothing any more.
+    /// Nobody waits for a broken disk: it will not say any more what it is done with.
     fn poll_settled(&mut self, context: &Context<'_>, last: u64) -> Poll<()> {
         let mut in_flight = self.in_flight.iter().flatten();
         if self.broken || in_flight.all(|transfer| transfer.number > last) {
