@@ -94,11 +94,8 @@ fn reserve(
         Ok(list) => list,
         Err(errno) => return errno.into(),
     };
-    let id = match call.resolve(list.domid) {
-        Ok(id) => id,
-        Err(Errno::ESRCH) => return Ok(start.index).into(),
-        Err(errno) => return errno.into(),
-    };
+    // Xen says no more of a domain that is not there, or not the caller's, than that nothing was done.
+    let Ok(id) = call.resolve(list.domid) else { return Ok(start.index).into() };
     // More than a continuation could encode: none is done.
     if list.nr_extents > u64::from(u32::MAX) >> COMMAND_BITS {
         return Ok(start.index).into();
