@@ -148,8 +148,9 @@ pub struct Bench {
     /// What is measured, if not the monitor's operations.
     #[arg(value_name = "WHAT", conflicts_with_all = ["growth", "only"])]
     pub what: Option<Measurement>,
-    /// With `linux`: the kernel is that of this release of Debian's, such as bookworm-backports.
-    #[arg(long, value_name = "RELEASE", requires = "what")]
+    /// With `linux --peer`: the kernel is that of this release of Debian's, such as
+    /// bookworm-backports.
+    #[arg(long, value_name = "RELEASE", requires_all = ["what", "peer"])]
     pub linux_release: Option<String>,
     /// Runs the same image on Debian's Xen, too, and shows both.
     #[arg(long)]
