@@ -62,6 +62,41 @@ pub(super) fn transfer_costs(console: &str) -> Result<Vec<Cost>> {
     Ok(TRANSFERS.iter().zip(sizes).map(cost).collect())
 }
 
+/// MiB of the machine's disk on which throughput is measured, and how often; the median counts.
+pub(super) const DISK_MIB: u64 = 64;
+const ROUNDS: usize = 7;
+
+/// MB/s by the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Speed {
+    pub(super) read: u64,
+    pub(super) write: u64,
+}
+
+/// Reads a whole disk of the machine and writes it, a MiB at a time, again and again.
+pub(super) fn disk_commands() -> String {
+    let dd = |what: &str| format!("/bin/dd {what} bs=1M count={DISK_MIB} 2>&1 | tail -n 1");
+    let read = dd("if=/dev/xvda of=/dev/null iflag=direct");
+    let write = dd("if=/dev/zero of=/dev/xvda oflag=direct");
+    format!("for round in $(seq {ROUNDS}); do {read}; {write}; done")
+}
+
+/// What that reached.
+pub(super) fn disk_speeds(console: &str) -> Result<Speed> {
+    let seconds: Vec<f64> = console.lines().filter_map(seconds_of_dd).collect();
+    let (rounds, rest) = seconds.as_chunks::<2>();
+    if rounds.len() != ROUNDS || !rest.is_empty() {
+        bail!("not two figures of dd for each round: {console}");
+    }
+    let median = |seconds: fn(&[f64; 2]) -> f64| {
+        let mut all: Vec<f64> = rounds.iter().map(seconds).collect();
+        all.sort_by(f64::total_cmp);
+        let middle = all.get(ROUNDS / 2).copied().unwrap_or(f64::INFINITY);
+        ((DISK_MIB << 20) as f64 / middle / 1e6).round() as u64
+    };
+    Ok(Speed { read: median(|[read, _]| *read), write: median(|[_, write]| *write) })
+}
+
 /// From a line such as `16777216 bytes (17 MB, 16 MiB) copied, 0.0127938 s, 1.3 GB/s`.
 fn seconds_of_dd(line: &str) -> Option<f64> {
     line.split_once("copied, ")?.1.split_whitespace().next()?.parse().ok()
@@ -116,6 +151,15 @@ mod tests {
         let found: Vec<(u64, u64)> = costs.iter().map(|cost| (cost.read, cost.write)).collect();
         assert_eq!(found, expected);
         assert!(transfer_costs(&line("1")).is_err());
+    }
+
+    #[test]
+    fn the_median_round_counts() {
+        let line = |seconds: u64| format!("1 bytes (1 B, 1 B) copied, 0.{seconds} s, 1.3 GB/s\n");
+        let rounds = [9, 5, 1, 2, 8, 3, 4].map(|n| [line(n), line(10 + n)].concat()).concat();
+        let expected = Speed { read: 168, write: 479 };
+        assert_eq!(disk_speeds(&rounds).unwrap(), expected);
+        assert!(disk_speeds(&line(1)).is_err());
     }
 
     #[test]

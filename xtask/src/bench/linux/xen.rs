@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use super::workload::{
-    BOOT_LINE, BOOT_MIB, LISTENING, PACKAGES, client_commands, instructions_to_power_off,
-    server_commands, throughput, transfer_commands, transfer_costs,
+    BOOT_LINE, BOOT_MIB, LISTENING, PACKAGES, Speed, client_commands, disk_commands, disk_speeds,
+    instructions_to_power_off, server_commands, throughput, transfer_commands, transfer_costs,
 };
-use super::{Equipment, Figures, TIMEOUT};
+use super::{CPUS, Disk, Equipment, Figures, TIMEOUT};
 use crate::linux::Linux;
 use crate::peer::{Domain, Guest, LinuxDom0, Machine, Step};
 
@@ -47,7 +47,29 @@ pub(super) fn measure(equipment: &Equipment, release: Option<&str>) -> Result<Fi
     let report = machine.run(&equipment.qemu, &|step| eprintln!("On Xen: {step}"))?;
     let transfers = transfer_costs(report.of("disk")?)?;
     report.of("server")?;
-    Ok(Figures { boot, transfers, tcp: throughput(report.of("client")?)? })
+    let tcp = throughput(report.of("client")?)?;
+    Ok(Figures { boot, transfers, tcp, speed: Some(speed(equipment, release)?) })
+}
+
+/// By the clock, on a disk of the machine.
+fn speed(equipment: &Equipment, release: Option<&str>) -> Result<Speed> {
+    let disk = Disk::new()?;
+    let nothing: Vec<String> = Vec::new();
+    let guest = Domain::linux(release, &PACKAGES, &[0])?.with("vif", nothing);
+    let machine = LinuxDom0 {
+        name: "bench-linux-disk".into(),
+        cpus: CPUS,
+        memory_mib: MEMORY_MIB,
+        dom0_mib: DOM0_MIB,
+        ruler: false,
+        disks: vec![disk.path()],
+        guests: vec![guest.with("run", disk_commands())],
+        steps: vec![Step::new("throughput", format!("run_guest {}", Linux::NAME))],
+        timeout: TIMEOUT,
+        ..LinuxDom0::default()
+    };
+    let report = machine.run(&equipment.qemu, &|step| eprintln!("On Xen: {step}"))?;
+    disk_speeds(report.of("throughput")?)
 }
 
 /// Without a toolstack: Xen makes the guest when it boots.
