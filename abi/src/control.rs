@@ -18,6 +18,8 @@ pub const VERSION: u8 = 1;
 pub const CHANNELS: usize = 4;
 /// Most bytes of a frame behind its header.
 pub const PAYLOAD_MAX: usize = 4096 - Header::SIZE;
+/// Most characters of a line that is typed at dom0's shell; more are refused with a bell.
+pub const LINE_MAX: usize = 1024;
 /// Between the words of a command.
 pub const SEPARATOR: u8 = 0;
 

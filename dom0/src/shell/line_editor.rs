@@ -12,12 +12,12 @@ use alloc::{
 };
 use core::fmt::Write;
 
+use abi::control::LINE_MAX;
+
 use super::keys::Key;
 
 /// Lines that are remembered.
 const HISTORY_MAX: usize = 100;
-/// Characters in a line; more are refused with a bell.
-const LINE_MAX: usize = 1024;
 const BELL: &str = "\x07";
 const ERASE_TO_END: &str = "\x1b[K";
 

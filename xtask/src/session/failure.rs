@@ -3,6 +3,8 @@
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use abi::control::LINE_MAX;
+
 use crate::qemu::Exit;
 
 /// Why a session ended badly.
@@ -33,6 +35,14 @@ pub enum Failure {
         status: ExitStatus,
         /// Its own message.
         said: String,
+    },
+    /// A line is longer than dom0's shell takes.
+    #[error("a line of {length} characters is not typed: dom0's shell takes {LINE_MAX}: {line}")]
+    LineTooLong {
+        /// It.
+        line: String,
+        /// Its characters.
+        length: usize,
     },
     /// QEMU closed the console but goes on.
     #[error("QEMU closed the console while waiting for {waiting}")]

@@ -16,6 +16,8 @@ use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use abi::control::LINE_MAX;
+
 pub use failure::Failure;
 use marks::{Mark, Marks, Piece};
 pub use script::Script;
@@ -128,8 +130,12 @@ impl Session {
     /// Types `line` without waiting for the command's end: see [`Session::finish`].
     ///
     /// # Errors
-    /// The machine died.
+    /// The machine died, or the line is too long for it.
     pub fn begin(&mut self, line: &str) -> Result<(), Failure> {
+        let length = line.chars().count();
+        if length > LINE_MAX {
+            return Err(Failure::LineTooLong { line: line.into(), length });
+        }
         self.command_start = self.transcript.len();
         self.type_bytes(format!("{line}\r").as_bytes(), line)
     }

@@ -59,6 +59,13 @@ fn a_command_fails_and_the_others_are_still_typed() {
 }
 
 #[test]
+fn a_line_that_the_shell_would_cut_short_is_not_typed() {
+    let line = format!("echo {}", "x".repeat(1024));
+    let reason = play("prompt; listen; done_with 0; listen; exit 0", &line).unwrap_err();
+    assert!(reason.contains("a line of 1029 characters is not typed"), "{reason}");
+}
+
+#[test]
 fn panics_end_the_script_with_their_message() {
     let scene = "prompt; listen; echo; echo 'PANIC: oops at a.rs:1'; echo 'backtrace'
         echo 'PANIC: monitor: dom0 crashed; its own message stands above'; exec sleep 60";
