@@ -1,37 +1,16 @@
-//! Switching vCPUs on and off by PSCI.
+//! Starting and stopping vCPUs, and giving them something to do.
 
 use core::cell::RefCell;
 use core::time::Duration;
 
-use abi::psci::{self, Affinity, Function};
-use abi::{Errno, VcpuId};
+use abi::VcpuId;
+use abi::psci::Affinity;
 
+use super::error::Error;
+use super::firmware::{self, affinity_info};
 use super::mailbox::Job;
 use super::{MAX_VCPUS, secondary, wakeups};
-use crate::{machine, time};
-
-/// Why a vCPU cannot be used as was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// It is off.
-    #[error("the vCPU is off")]
-    Off,
-    /// It is on.
-    #[error("the vCPU is on already")]
-    On,
-    /// vCPU 0 runs the kernel.
-    #[error("vCPU 0 stays on")]
-    First,
-    /// There is no memory for its stack: see the memory layout in the device tree.
-    #[error("there is no room for the vCPU's stack behind the kernel's image")]
-    NoStack,
-    /// The monitor refuses.
-    #[error("PSCI: {0:?}")]
-    Psci(psci::Error),
-    /// The monitor refuses.
-    #[error("{0}")]
-    Monitor(#[from] Errno),
-}
+use crate::time;
 
 /// What vCPU 0 knows of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +36,7 @@ pub fn is_on(vcpu: VcpuId) -> bool {
 ///
 /// # Errors
 /// [`Error::On`], also as long as it is stopping; [`Error::First`]; [`Error::NoStack`];
-/// what the monitor answers: [`psci::Error::InvalidParameters`] or `ENOENT` if there is no such
+/// what the monitor answers: [`abi::psci::Error::InvalidParameters`] or `ENOENT` if there is no such
 /// vCPU.
 pub fn start(vcpu: VcpuId) -> Result<(), Error> {
     match state(vcpu) {
@@ -67,7 +46,7 @@ pub fn start(vcpu: VcpuId) -> Result<(), Error> {
     }
     wakeups::connect()?;
     let (entry, context) = secondary::prepare(vcpu)?.start.entry();
-    check(machine::firmware_call(Function::CpuOn.raw(), [vcpu.0.into(), entry, context]))?;
+    firmware::switch_on(vcpu, entry, context)?;
     set_state(vcpu, State::On);
     Ok(())
 }
@@ -102,33 +81,6 @@ pub(super) fn post(vcpu: VcpuId, job: Job) -> Result<(), Error> {
         record.notify();
     }
     Ok(())
-}
-
-/// The end of the vCPU that executes this, until it is started again.
-pub(super) fn switch_off() -> ! {
-    loop {
-        machine::firmware_call(Function::CpuOff.raw(), [0; 3]);
-    }
-}
-
-/// Whether the monitor says that a vCPU is on.
-///
-/// # Errors
-/// [`Error::Psci`] if there is no such vCPU.
-pub fn affinity_info(vcpu: VcpuId) -> Result<Affinity, Error> {
-    let answer = machine::firmware_call(Function::AffinityInfo.raw(), [vcpu.0.into(), 0, 0]);
-    check(answer)?;
-    Ok(Affinity::from_raw(answer).unwrap_or(Affinity::On))
-}
-
-fn check(answer: u64) -> Result<(), Error> {
-    match answer.cast_signed() {
-        0.. => Ok(()),
-        error => {
-            let error = psci::Error::from_raw(error).unwrap_or(psci::Error::NotSupported);
-            Err(Error::Psci(error))
-        }
-    }
 }
 
 fn state(vcpu: VcpuId) -> Option<State> {

@@ -17,12 +17,16 @@
 //! `time::sleep`) keeps its state in [`crate::vcpu_local!`], which panics on another vCPU.
 
 mod control;
+mod error;
+mod firmware;
 pub mod hotplug;
 mod mailbox;
 mod secondary;
 mod wakeups;
 
-pub use control::{Error, affinity_info, is_on, start, stop};
+pub use control::{is_on, start, stop};
+pub use error::Error;
+pub use firmware::affinity_info;
 pub use secondary::{Counts, Vcpu};
 pub(crate) use wakeups::{collect, push, wait};
 

@@ -9,7 +9,8 @@ use abi::vcpu::RegisterVcpuInfo;
 use abi::{Errno, Port, VcpuId};
 
 use super::MAX_VCPUS;
-use super::control::{self, Error};
+use super::error::Error;
+use super::firmware;
 use super::mailbox::{Job, Mailbox};
 use crate::hypercall::event_channel;
 use crate::local::StaysHome;
@@ -174,5 +175,5 @@ extern "C" fn main(vcpu: u32) -> ! {
         record.take_event();
         Vcpu { id, record, _stays_home: StaysHome::new() }.serve();
     }
-    control::switch_off()
+    firmware::switch_off()
 }
