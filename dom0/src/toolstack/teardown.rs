@@ -4,7 +4,7 @@ use alloc::{format, vec::Vec};
 use core::time::Duration;
 
 use abi::{DomId, Errno, xenbus::State};
-use embassy_futures::select::select;
+use embassy_futures::select::{Either, select};
 use pv_guest_kernel::{time, xenstore::Client};
 
 use super::store_entries::{Ends, backends_path};
@@ -37,7 +37,8 @@ pub async fn detach_all(store: &Client, domain: DomId) {
     }
 }
 
-/// Takes one device away from a domain that runs, and waits until its backend has let go.
+/// Takes one device away from a domain that runs, and waits until its backend has let go and its
+/// frontend has noticed: it could take another device in the same place for this one.
 ///
 /// # Errors
 /// The store's; `ENOENT` if there is no such device.
@@ -46,6 +47,10 @@ pub async fn detach(store: &Client, device: &Ends) -> Result<(), Errno> {
     store.write(&format!("{}/online", device.backend), "0").await?;
     select(backend_closed(store, device), give_up(device)).await;
     block::forget(&device.backend);
+    let noticed = select(frontend_down(store, device), time::sleep(PATIENCE)).await;
+    if matches!(noticed, Either::Second(())) {
+        log::warn!("{} does not notice that it is taken away", device.frontend);
+    }
     store.remove(&device.frontend).await?;
     store.remove(&device.backend).await
 }
@@ -59,12 +64,22 @@ async fn declare_closed(store: &Client, device: &Ends) -> Result<(), Errno> {
 
 /// Waits until the backend says that it is closed, or is gone.
 async fn backend_closed(store: &Client, device: &Ends) {
-    let path = format!("{}/state", device.backend);
+    wait_for(store, &device.backend, |state| state == State::Closed).await;
+}
+
+/// Waits until the frontend is not connected, or is gone. One without a driver never was.
+async fn frontend_down(store: &Client, device: &Ends) {
+    let down = [State::Closed, State::Initialising, State::Unknown];
+    wait_for(store, &device.frontend, |state| down.contains(&state)).await;
+}
+
+async fn wait_for(store: &Client, end: &str, is_there: impl Fn(State) -> bool) {
+    let path = format!("{end}/state");
     let Ok(watch) = store.watch(&path).await else { return };
     loop {
         watch.next().await;
         match store.read(&path).await {
-            Ok(state) if State::parse(state.as_bytes()) != State::Closed => {}
+            Ok(state) if !is_there(State::parse(state.as_bytes())) => {}
             _ => return,
         }
     }

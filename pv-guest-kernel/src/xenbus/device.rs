@@ -200,6 +200,11 @@ impl Device {
         self.online.is_none() || self.read::<u32>("online").await.is_ok_and(|online| online != 0)
     }
 
+    /// In a frontend: whether the toolstack takes the device away, and not its backend for a while.
+    pub(super) async fn peer_is_taken_away(&self) -> bool {
+        matches!(self.read_peer_optional::<u32>("online").await, Ok(Some(0)))
+    }
+
     /// Waits until the toolstack takes the device away.
     pub(super) async fn removed(&self) {
         while !matches!(self.look().await, Err(Error::Removed)) {

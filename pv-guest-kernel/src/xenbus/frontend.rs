@@ -68,7 +68,8 @@ pub async fn start_driver(
 /// the driver returns for a reason of its own.
 ///
 /// # Errors
-/// The driver's; [`Error::Key`] if the directory names no backend.
+/// The driver's; [`Error::Removed`] if the backend has gone for good; [`Error::Key`] if the
+/// directory names no backend.
 pub async fn run_frontend(
     store: &Client,
     path: &str,
@@ -77,8 +78,14 @@ pub async fn run_frontend(
     loop {
         let device = Device::frontend(store, path).await?;
         let result = driver(&device).await;
+        // To be asked before this end says that it is closed: after that another device may have
+        // this one's place.
+        let is_taken_away = device.peer_is_taken_away().await;
         device.close().await;
         let Err(Error::Gone(state)) = result else { return result };
+        if is_taken_away {
+            return Err(Error::Removed);
+        }
         log::warn!("{device}: the backend is {state:?}; connecting again");
         let down = [State::Closed, State::Initialising, State::InitWait];
         device.wait_peer_return(&down).await?;

@@ -7,7 +7,7 @@ use abi::xenbus::State;
 use abi::{Errno, GrantRef};
 use futures_util::future::{Either, FutureExt, join, join_all, select};
 
-use super::{BackLink, Caller, Device, Error, serve_backends};
+use super::{BackLink, Caller, Device, Error, run_frontend, serve_backends};
 use crate::executor;
 use crate::grant::{Access, Grant, Mapping};
 use crate::host::Monitor;
@@ -81,6 +81,34 @@ fn who_waits_learns_that_the_other_end_goes() {
         let close = async { store.set(&[(&format!("{BACKEND}/state"), "5")]) };
         let (result, ()) = join(wait, close).await;
         assert!(matches!(result, Err(Error::Gone(State::Closing))));
+    });
+}
+
+/// A driver that connects, and works until its backend goes.
+async fn work_until_it_goes(device: &Device) -> Result<(), Error> {
+    device.switch_state(State::Connected).await?;
+    Err(device.ended().await)
+}
+
+#[test]
+fn a_frontend_comes_back_with_its_backend_but_not_for_another_device_in_its_place() {
+    with_device(async |store, guest, _| {
+        let (front, back) = (format!("{FRONTEND}/state"), format!("{BACKEND}/state"));
+        store.set(&[(&back, "4")]);
+        let frontend = executor::spawn(async move {
+            run_frontend(&guest, "device/clock/0", work_until_it_goes).await
+        });
+        wait_until(|| store.get(&front).as_deref() == Some("4")).await;
+        // The backend goes for a while.
+        store.set(&[(&back, "5")]);
+        wait_until(|| store.get(&front).as_deref() == Some("6")).await;
+        store.set(&[(&back, "2")]);
+        wait_until(|| store.get(&front).as_deref() == Some("4")).await;
+        // The device is taken away; what comes after that is another.
+        store.set(&[(&format!("{BACKEND}/online"), "0"), (&back, "5")]);
+        wait_until(|| store.get(&front).as_deref() == Some("6")).await;
+        store.set(&[(&format!("{BACKEND}/online"), "1"), (&front, "1"), (&back, "2")]);
+        assert!(matches!(frontend.await, Err(Error::Removed)));
     });
 }
 
