@@ -5,14 +5,14 @@
 
 use hv::allocator::Monitor;
 use hv::allocator::ram::RamRange;
-use hv::allocator::scheduler::SLICE_MILLISECONDS;
+use hv::allocator::scheduler::{CpuSet, SLICE_MILLISECONDS};
 use hv::dispatcher::{self, KICK, OwnInterrupts};
 use hv::dom0;
 use hv::interpreter::system_register;
 use hv::machine::boot;
 use hv::machine::boot_heap::BootHeap;
 use hv::machine::description::Machine;
-use hv::machine::{gic, percpu, timer};
+use hv::machine::{gic, percpu, power, timer};
 use hv::types::{CpuId, Mfn, Ticks};
 use spin::Once;
 
@@ -37,9 +37,12 @@ extern "C" fn monitor_main(dtb: u64) -> ! {
         machine.memory.iter().map(|range| (range.end - range.start) >> 20).sum::<u64>(),
     );
     system_register::note_cpu();
+    take_interrupts(machine);
+    dispatcher::set_command_line(machine.bootargs);
+    start_cpus(machine);
     prepare(machine, &mut dispatcher::monitor());
     HEAP.close();
-    start(machine)
+    dispatcher::enter_first()
 }
 
 /// Takes stock of RAM and builds dom0.
@@ -47,7 +50,6 @@ fn prepare(machine: &Machine, monitor: &mut Monitor) {
     if monitor.frames.fill(&mut free_ranges(machine)).is_none() {
         panic!("no RAM is left for domains: give the machine more");
     }
-    monitor.scheduler.start_cpu(percpu::this_cpu(), slice());
     if let Err(error) = dom0::build(monitor, machine) {
         panic!("{error}");
     }
@@ -55,27 +57,53 @@ fn prepare(machine: &Machine, monitor: &mut Monitor) {
     log::info!("{} MiB free for domains", monitor.frames.free() >> 8);
 }
 
-/// Starts the other CPUs and runs dom0.
-fn start(machine: &'static Machine) -> ! {
-    let interrupts = OwnInterrupts {
+/// Takes the monitor's own interrupts.
+fn take_interrupts(machine: &Machine) {
+    dispatcher::set_own_interrupts(OwnInterrupts {
         timer: machine.timer.hypervisor,
         virtual_timer: machine.timer.virtual_,
         physical_timer: machine.timer.physical,
         maintenance: machine.maintenance,
         uart: machine.uart.interrupt,
-    };
-    dispatcher::set_own_interrupts(interrupts);
-    dispatcher::set_command_line(machine.bootargs);
+    });
     enable_interrupts();
     if let Err(error) = gic::enable_spi(machine.uart.interrupt, percpu::this_cpu()) {
         log::error!("the console has no input: {error}");
     }
+}
+
+/// Starts the other CPUs, and waits for them: there is no domain yet, so that dom0 finds a machine
+/// that does not grow any more.
+fn start_cpus(machine: &Machine) {
+    dispatcher::monitor().scheduler.start_cpu(percpu::this_cpu(), slice());
+    let mut expected = dispatcher::monitor().scheduler.online();
     for cpu in (1..machine.cpus.len()).map(CpuId) {
-        if let Err(error) = boot::start_cpu(machine, cpu, secondary_main) {
-            log::error!("CPU {} was not started: {error}", cpu.0);
+        match boot::start_cpu(machine, cpu, secondary_main) {
+            Ok(()) => expected.insert(cpu),
+            Err(error) => log::error!("CPU {} was not started: {error}", cpu.0),
         }
     }
-    dispatcher::enter_first()
+    for cpu in missing_after_wait(expected) {
+        log::error!("CPU {} did not come in {PATIENCE_SECONDS} s", cpu.0);
+    }
+}
+
+/// How long CPUs may take to come: under QEMU they are threads, and the host may be busy.
+const PATIENCE_SECONDS: u64 = 10;
+
+/// Waits until CPUs take part. Returns those that did not come in time.
+fn missing_after_wait(expected: CpuSet) -> CpuSet {
+    let after = |ticks| Ticks(timer::now().0.saturating_add(ticks));
+    let end = after(timer::frequency() * PATIENCE_SECONDS);
+    loop {
+        let missing = expected.without(dispatcher::monitor().scheduler.online());
+        if missing.is_empty() || timer::now() > end {
+            timer::set_deadline(Ticks::NEVER);
+            return missing;
+        }
+        timer::set_deadline(after(timer::from_nanoseconds(100_000).0));
+        power::wait_for_interrupt();
+    }
 }
 
 /// Where the other CPUs begin.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use tests::{Scenario, Shell, Stage};
 
 pub const SCENARIOS: &[Scenario] = &[
+    Scenario::new("smp::all_cpus_from_the_start", all_cpus).on(|machine| machine.smp = 8),
     Scenario::new("smp::four_vcpus_on_one_cpu", everything),
     Scenario::new("smp::four_vcpus_on_two_cpus", everything).on(|machine| machine.smp = 2),
     Scenario::new("smp::four_vcpus_on_four_cpus", everything).on(|machine| machine.smp = 4),
@@ -24,6 +25,14 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Events that a guest sends in those scenarios that count interrupts.
 const EVENTS: u64 = 20_000;
+
+/// The first command finds a machine that is whole.
+fn all_cpus(shell: &mut Shell, _: &Stage) -> Result<()> {
+    let info = shell.succeeds("xl info")?;
+    let cpus = info.lines().find(|line| line.starts_with("nr_cpus")).context("no nr_cpus")?;
+    ensure!(cpus.ends_with(": 8"), "eight CPUs, of which the first command sees: {cpus}");
+    Ok(())
+}
 
 fn everything(shell: &mut Shell, _: &Stage) -> Result<()> {
     run(shell, "xl create -c smp", 40)
