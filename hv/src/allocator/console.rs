@@ -84,13 +84,14 @@ impl Console {
 
 const _: () = assert!(offset_of!(Ring, input) == 0);
 
+/// A console ring, and dom0's end of it.
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
     use crate::allocator::testing;
 
     /// Of a domain whose ring is at guest frame 5.
-    fn console() -> Console {
+    pub fn console() -> Console {
         let mut monitor = testing::monitor(256);
         let id = testing::create(&mut monitor, 16);
         monitor.physmap(id).and_then(|mut space| space.populate(Gfn(5), 0)).expect("a page");
@@ -100,6 +101,42 @@ mod tests {
         Console::of(&monitor, id).expect("its frame is RAM")
     }
 
+    /// What has been sent and not been taken.
+    pub fn output(console: Console) -> Vec<u8> {
+        let place = |index| offset_of!(Ring, output) + index % OUTPUT_SIZE;
+        let read = |index| console.page.u8(place(index)).load(Ordering::Relaxed);
+        let taken = console.word(offset_of!(Ring, output_consumer)).load(Ordering::Relaxed);
+        let sent = console.word(offset_of!(Ring, output_producer)).load(Ordering::Relaxed);
+        (taken as usize..sent as usize).map(read).collect()
+    }
+
+    /// Sends until there is no more room.
+    pub fn fill(console: Console) {
+        while console.room() > 0 {
+            console.put(0);
+        }
+    }
+
+    /// Takes all that was sent.
+    pub fn drain(console: Console) {
+        let sent = console.word(offset_of!(Ring, output_producer)).load(Ordering::Relaxed);
+        console.word(offset_of!(Ring, output_consumer)).store(sent, Ordering::Relaxed);
+    }
+
+    /// Sends a character to the domain.
+    pub fn type_in(console: Console, byte: u8) {
+        let producer = console.word(offset_of!(Ring, input_producer));
+        let at = producer.load(Ordering::Relaxed);
+        console.page.u8(at as usize % INPUT_SIZE).store(byte, Ordering::Relaxed);
+        producer.store(at + 1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{console, output, type_in};
+    use super::*;
+
     #[test]
     fn characters_go_through_the_ring_until_it_is_full() {
         let console = console();
@@ -108,10 +145,8 @@ mod tests {
             console.put(number as u8);
         }
         assert_eq!(console.room(), 0);
-        let output = |index: usize| {
-            console.page.u8(offset_of!(Ring, output) + index).load(Ordering::Relaxed)
-        };
-        assert_eq!((output(0), output(300)), (0, 44));
+        let output = output(console);
+        assert_eq!((output[0], output[300]), (0, 44));
         let producer = console.word(offset_of!(Ring, output_producer)).load(Ordering::Relaxed);
         assert_eq!(producer as usize, OUTPUT_SIZE);
     }
@@ -120,8 +155,7 @@ mod tests {
     fn input_is_taken_once_and_nonsense_is_none() {
         let console = console();
         let produced = console.word(offset_of!(Ring, input_producer));
-        console.page.u8(0).store(b'x', Ordering::Relaxed);
-        produced.store(1, Ordering::Relaxed);
+        type_in(console, b'x');
         assert_eq!((console.take(), console.take()), (Some(b'x'), None));
         produced.store(u32::MAX, Ordering::Relaxed);
         assert_eq!((console.has_input(), console.take()), (false, None));

@@ -3,36 +3,6 @@
 
 use super::console::Console;
 
-/// Where characters go to and come from.
-pub trait Line {
-    /// How many characters it takes now.
-    fn room(&self) -> usize;
-    /// Whether one has come.
-    fn has_input(&self) -> bool;
-    /// Sends one. Without room it is lost.
-    fn send(&mut self, byte: u8);
-    /// Takes one that has come.
-    fn receive(&mut self) -> Option<u8>;
-}
-
-impl Line for Console {
-    fn room(&self) -> usize {
-        Console::room(*self)
-    }
-
-    fn has_input(&self) -> bool {
-        Console::has_input(*self)
-    }
-
-    fn send(&mut self, byte: u8) {
-        self.put(byte);
-    }
-
-    fn receive(&mut self) -> Option<u8> {
-        self.take()
-    }
-}
-
 /// UARTDR: characters pass here.
 pub const DATA: u64 = 0x00;
 /// UARTFR
@@ -76,9 +46,9 @@ impl Uart {
     }
 
     /// Reads a register. One that does not exist reads as zero.
-    pub fn read(&self, line: &mut impl Line, offset: u64) -> u32 {
+    pub fn read(&self, line: Console, offset: u64) -> u32 {
         match offset {
-            DATA => line.receive().map_or(0, u32::from),
+            DATA => line.take().map_or(0, u32::from),
             FLAGS => flags(line),
             MASK => self.mask,
             RAW => self.raw(line),
@@ -88,10 +58,10 @@ impl Uart {
     }
 
     /// Writes a register. One that does not exist ignores it.
-    pub fn write(&mut self, line: &mut impl Line, offset: u64, value: u32) {
+    pub fn write(&mut self, line: Console, offset: u64, value: u32) {
         match offset {
             DATA => {
-                line.send(value as u8);
+                line.put(value as u8);
                 self.sent = true;
             }
             MASK => self.mask = value,
@@ -101,92 +71,67 @@ impl Uart {
     }
 
     /// Whether its interrupt has come since this was asked last.
-    pub fn interrupts(&mut self, line: &impl Line) -> bool {
+    pub fn interrupts(&mut self, line: Console) -> bool {
         let now = self.raw(line) & self.mask != 0;
         let before = core::mem::replace(&mut self.asserted, now);
         now && !before
     }
 
-    fn raw(&self, line: &impl Line) -> u32 {
+    fn raw(&self, line: Console) -> u32 {
         let received = if line.has_input() { RECEIVE | RECEIVE_TIMEOUT } else { 0 };
         let sent = if self.sent && line.room() >= FIFO { TRANSMIT } else { 0 };
         received | sent
     }
 }
 
-fn flags(line: &impl Line) -> u32 {
+fn flags(line: Console) -> u32 {
     let receive = if line.has_input() { 0 } else { RECEIVE_EMPTY };
     receive | if line.room() == 0 { TRANSMIT_FULL } else { TRANSMIT_EMPTY }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Wire {
-        input: VecDeque<u8>,
-        output: Vec<u8>,
-        full: bool,
-    }
-
-    impl Line for Wire {
-        fn room(&self) -> usize {
-            if self.full { 0 } else { 1000 }
-        }
-
-        fn has_input(&self) -> bool {
-            !self.input.is_empty()
-        }
-
-        fn send(&mut self, byte: u8) {
-            self.output.push(byte);
-        }
-
-        fn receive(&mut self) -> Option<u8> {
-            self.input.pop_front()
-        }
-    }
+    use crate::allocator::console::testing::{console, drain, fill, output, type_in};
 
     #[test]
     fn characters_pass_in_both_directions() {
-        let (mut uart, mut wire) = (Uart::new(), Wire::default());
-        assert_eq!(uart.read(&mut wire, FLAGS), RECEIVE_EMPTY | TRANSMIT_EMPTY);
-        uart.write(&mut wire, DATA, 0x141);
-        assert_eq!(wire.output, b"A");
-        wire.input.push_back(b'z');
-        assert_eq!(uart.read(&mut wire, FLAGS), TRANSMIT_EMPTY);
-        assert_eq!(uart.read(&mut wire, DATA), u32::from(b'z'));
-        wire.full = true;
-        assert_eq!(uart.read(&mut wire, FLAGS), RECEIVE_EMPTY | TRANSMIT_FULL);
+        let (mut uart, line) = (Uart::new(), console());
+        assert_eq!(uart.read(line, FLAGS), RECEIVE_EMPTY | TRANSMIT_EMPTY);
+        uart.write(line, DATA, 0x141);
+        assert_eq!(output(line), b"A");
+        type_in(line, b'z');
+        assert_eq!(uart.read(line, FLAGS), TRANSMIT_EMPTY);
+        assert_eq!(uart.read(line, DATA), u32::from(b'z'));
+        fill(line);
+        assert_eq!(uart.read(line, FLAGS), RECEIVE_EMPTY | TRANSMIT_FULL);
     }
 
     #[test]
     fn an_interrupt_comes_once_until_its_reason_is_gone() {
-        let (mut uart, mut wire) = (Uart::new(), Wire::default());
-        wire.input.push_back(b'a');
-        assert!(!uart.interrupts(&wire), "masked");
-        uart.write(&mut wire, MASK, RECEIVE);
-        assert!(uart.interrupts(&wire));
-        assert!(!uart.interrupts(&wire));
-        assert_eq!(uart.read(&mut wire, MASKED), RECEIVE);
-        uart.read(&mut wire, DATA);
-        assert!(!uart.interrupts(&wire));
-        wire.input.push_back(b'b');
-        assert!(uart.interrupts(&wire));
+        let (mut uart, line) = (Uart::new(), console());
+        type_in(line, b'a');
+        assert!(!uart.interrupts(line), "masked");
+        uart.write(line, MASK, RECEIVE);
+        assert!(uart.interrupts(line));
+        assert!(!uart.interrupts(line));
+        assert_eq!(uart.read(line, MASKED), RECEIVE);
+        uart.read(line, DATA);
+        assert!(!uart.interrupts(line));
+        type_in(line, b'b');
+        assert!(uart.interrupts(line));
     }
 
     #[test]
     fn what_was_sent_interrupts_until_it_is_cleared_and_only_with_room_for_more() {
-        let (mut uart, mut wire) = (Uart::new(), Wire { full: true, ..Wire::default() });
-        uart.write(&mut wire, MASK, TRANSMIT);
-        uart.write(&mut wire, DATA, 1);
-        assert!(!uart.interrupts(&wire));
-        wire.full = false;
-        assert!(uart.interrupts(&wire));
-        uart.write(&mut wire, CLEAR, TRANSMIT);
-        assert_eq!(uart.read(&mut wire, RAW), 0);
+        let (mut uart, line) = (Uart::new(), console());
+        fill(line);
+        uart.write(line, MASK, TRANSMIT);
+        uart.write(line, DATA, 1);
+        assert!(!uart.interrupts(line));
+        drain(line);
+        assert!(uart.interrupts(line));
+        uart.write(line, CLEAR, TRANSMIT);
+        assert_eq!(uart.read(line, RAW), 0);
     }
 }

@@ -8,7 +8,7 @@ use abi::{DomId, Errno};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::call::{Call, Outcome};
-use super::{mmio, schedule, scheduling};
+use super::{schedule, scheduling, uart};
 use crate::allocator::domain::DomainConfig;
 use crate::allocator::{Privileged, Progress};
 use crate::guest;
@@ -73,7 +73,7 @@ fn perform(call: &mut Call<'_>) -> Result<Outcome, Errno> {
             set_payload(&mut domctl, &state)?;
             guest::write(call.monitor, argument, &domctl)?;
         }
-        Command::UartOp => mmio::look_at_uart(call.monitor, domain),
+        Command::UartOp => uart::look_at_interrupt(call.monitor, domain),
         Command::SchedulerOp => {
             let mut operation = payload(&domctl)?;
             scheduling::operate(call.monitor, domain, &mut operation)?;

@@ -4,6 +4,7 @@
 //! What a handler leaves behind (CPUs to kick, a CPU given up) is settled in one place before the
 //! guest runs again.
 
+mod access;
 pub mod call;
 mod console;
 mod debug_keys;
@@ -24,6 +25,7 @@ mod schedule;
 mod scheduling;
 mod sysctl;
 mod trap;
+mod uart;
 mod vcpu;
 mod version;
 
