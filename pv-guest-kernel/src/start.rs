@@ -20,6 +20,7 @@ unsafe extern "Rust" {
 /// Entered once, on the stack that boot made.
 pub(crate) fn start(blob: &'static [u8]) -> ! {
     machine::start_timer();
+    machine::start_copying();
     match describe(blob) {
         Ok(environment) => run(Box::leak(Box::new(environment))),
         Err(error) => panic!("{error}"),

@@ -196,8 +196,8 @@ const fn fields(shifts: &[u32]) -> u64 {
 /// What guests see of the registers that tell of features (Arm ARM D24.2): those whose state the
 /// monitor moves with a vCPU, or which have none, and which EL1 may use. What is not named here
 /// is hidden, features that are yet to come with it. Hidden are above all: EL2 and EL3, RAS, SVE,
-/// SME, MPAM, AMU, MTE, pointer authentication, the performance monitors, tracing, NMI, memory
-/// copies (MOPS), LORegions, TCR2_EL1, SCTLR2_EL1, permission indirection.
+/// SME, MPAM, AMU, MTE, pointer authentication, the performance monitors, tracing, NMI, LORegions,
+/// TCR2_EL1, SCTLR2_EL1, permission indirection.
 const SEEN: [Seen; 17] = [
     // ID_PFR0_EL1 (not AMU, RAS), ID_DFR0_EL1 (not PerfMon, TraceFilt), ID_PFR2_EL1 (CSV3, SSBS).
     Seen((1, 0), !fields(&[20, 28])),
@@ -218,8 +218,8 @@ const SEEN: [Seen; 17] = [
     Seen((6, 0), !fields(&[0, 24])),
     // ID_AA64ISAR1_EL1: DPB, JSCVT, FCMA, LRCPC, FRINTTS, SB, SPECRES, BF16, DGH, I8MM, XS.
     Seen((6, 1), fields(&[0, 12, 16, 20, 32, 36, 40, 44, 48, 52, 56])),
-    // ID_AA64ISAR2_EL1: WFxT, RPRES, BC, CLRBHB, RPRFM, CSSC.
-    Seen((6, 2), fields(&[0, 4, 20, 28, 48, 52])),
+    // ID_AA64ISAR2_EL1: WFxT, RPRES, MOPS, BC, CLRBHB, RPRFM, CSSC.
+    Seen((6, 2), fields(&[0, 4, 16, 20, 28, 48, 52])),
     // ID_AA64MMFR0_EL1: PARange, ASIDBits, BigEnd, BigEndEL0, the granules of stage 1, ExS, ECV.
     Seen((7, 0), fields(&[0, 4, 8, 16, 20, 24, 28, 44, 60])),
     // ID_AA64MMFR1_EL1: HAFDBS, HPDS, PAN, SpecSEI, ETS, AFP, nTLBPA.
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!((value(4, 0) >> 28) & 0xFF, 0, "RAS and SVE");
         assert_eq!((value(4, 0) >> 24) & 0xF, 0xF, "the GIC interface");
         assert_eq!(value(4, 4), 0);
-        assert_eq!((value(6, 2) >> 16) & 0xF, 0, "MOPS");
+        assert_eq!((value(6, 2) >> 8) & 0xFF, 0, "pointer authentication");
         assert_eq!(value(7, 3), 0);
         assert_eq!(value(8, 0), 0);
         assert_eq!(value(2, 0), u64::MAX, "AArch32");

@@ -16,7 +16,7 @@ mod target {
     use crate::machine::description::{Conduit, DescriptionError, Machine};
     use crate::machine::image::Image;
     use crate::machine::power::{self, PowerError};
-    use crate::machine::{cache, description, el2, gic, log, mmu, percpu, rtc, uart};
+    use crate::machine::{bytes, cache, description, el2, gic, log, mmu, percpu, rtc, uart};
     use crate::types::{CpuId, MAX_CPUS};
 
     unsafe extern "C" {
@@ -195,6 +195,7 @@ mod target {
                 .map_err(StartError::Gic)?;
         }
         initialise_cpu(&machine).map_err(StartError::Gic)?;
+        bytes::note_cpu();
         Ok(machine)
     }
 

@@ -74,7 +74,9 @@ fn init_traps() {
     // The counters are free, the physical timer is not.
     CNTHCTL_EL2.set(0b01);
     if has_extended_configuration() {
-        HCRX_EL2.set(0);
+        // Where there are no such instructions the bit has no meaning (RES0).
+        const MEMORY_COPIES: u64 = 1 << 11;
+        HCRX_EL2.set(MEMORY_COPIES);
     }
 }
 

@@ -42,3 +42,9 @@ pub fn read(crm: usize, op2: usize) -> u64 {
     }
     table!(1, 2, 3, 4, 5, 6, 7)
 }
+
+/// Whether the CPU copies a range of memory by itself (FEAT_MOPS, in ID_AA64ISAR2_EL1).
+#[cfg(target_os = "none")]
+pub(super) fn copies_ranges() -> bool {
+    (read(6, 2) >> 16) & 0xF != 0
+}

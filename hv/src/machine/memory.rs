@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use abi::PAGE_SIZE;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::bytes;
 use crate::types::Mfn;
 
 /// A frame that is RAM, mapped for the monitor. Holding one says nothing of who owns the frame:
@@ -82,16 +83,9 @@ impl RamFrame {
     /// one block.
     #[inline]
     pub fn zero(self, count: usize) {
-        let bytes = count * PAGE_SIZE;
-        #[cfg(target_os = "none")]
-        if let Some(block) = zeroing_block() {
-            // SAFETY: the frames are mapped RAM; a guest that still writes there races with stores
-            // of which the monitor reads nothing back.
-            unsafe { zero_blocks(self.pointer(), bytes, block) }
-            return;
-        }
-        // SAFETY: as above, with stores of bytes.
-        unsafe { core::ptr::write_bytes(self.pointer(), 0, bytes) }
+        // SAFETY: the frames are mapped RAM; a guest that still writes there races with stores
+        // of which the monitor reads nothing back.
+        unsafe { bytes::zero(self.pointer(), count * PAGE_SIZE) }
     }
 
     /// Reads a value that lies at an offset aligned for it, in accesses of that alignment; `None`
@@ -122,14 +116,14 @@ impl RamFrame {
         // SAFETY: the range is inside mapped RAM, and `into` is the monitor's own memory, which
         // no `RamFrame` aliases. A guest may write meanwhile: any mixture of bytes is acceptable,
         // because it is copied once and checked afterwards.
-        unsafe { copy(self.pointer().add(offset), into.as_mut_ptr(), into.len()) }
+        unsafe { bytes::copy(self.pointer().add(offset), into.as_mut_ptr(), into.len()) }
     }
 
     /// Copies bytes in. The range must lie inside the frame.
     pub fn write(self, offset: usize, from: &[u8]) {
         assert!(in_frame(offset, from.len()), "write leaves its frame");
         // SAFETY: as for `read`, the other way round.
-        unsafe { copy(from.as_ptr(), self.pointer().add(offset), from.len()) }
+        unsafe { bytes::copy(from.as_ptr(), self.pointer().add(offset), from.len()) }
     }
 
     /// Copies from this frame to another (or to another place in this one). Both ranges must lie
@@ -141,7 +135,7 @@ impl RamFrame {
             return self.move_within(offset, to_offset, len);
         }
         // SAFETY: both ranges are inside mapped RAM, in different frames.
-        unsafe { copy(self.pointer().add(offset), to.pointer().add(to_offset), len) }
+        unsafe { bytes::copy(self.pointer().add(offset), to.pointer().add(to_offset), len) }
     }
 
     #[cold]
@@ -207,100 +201,6 @@ unsafe fn read_pair(from: &mut *const u64) -> [u64; 2] {
         *from = from.add(2);
         pair
     }
-}
-
-/// Copies bytes between ranges of RAM, at any alignment.
-///
-/// # Safety
-/// As for [`core::ptr::copy_nonoverlapping`], but that others may write there meanwhile: nothing
-/// is read twice.
-#[inline(always)]
-unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    #[cfg(target_os = "none")]
-    // SAFETY: the routine does what the caller vouches for; it clobbers what is named here.
-    unsafe {
-        core::arch::asm!(
-            "bl copy_bytes",
-            inout("x0") to => _,
-            inout("x1") from => _,
-            inout("x2") len => _,
-            out("x3") _,
-            out("x4") _,
-            out("x30") _,
-            options(nostack)
-        )
-    }
-    #[cfg(not(target_os = "none"))]
-    // SAFETY: the caller's.
-    unsafe {
-        core::ptr::copy_nonoverlapping(from, to, len)
-    }
-}
-
-#[cfg(target_os = "none")]
-// The compiler's own copy moves one register at a time, at three times the price. Few registers are
-// clobbered, so that who copies keeps his own.
-core::arch::global_asm!(
-    r#"
-    .section .text.blocks, "ax"
-    .global zero_blocks
-    .macro copy_pairs count
-    .rept \count
-    ldp x3, x4, [x1], #16
-    stp x3, x4, [x0], #16
-    .endr
-    .endm
-    .macro copy_one_if bit, size, register
-    tbz x2, #\bit, 0f
-    ldr\size \register\()3, [x1], #1 << \bit
-    str\size \register\()3, [x0], #1 << \bit
-0:
-    .endm
-copy_bytes:                             // x0: to, x1: from, x2: bytes; clobbers x3 and x4
-    cmp x2, #16
-    b.lo 3f
-    subs x2, x2, #512
-    b.lo 2f
-1:  copy_pairs 32
-    subs x2, x2, #512
-    b.hs 1b
-2:  .irp bit, 8, 7, 6, 5, 4             // that 512 was subtracted once more leaves these bits
-    tbz x2, #\bit, 0f
-    copy_pairs 1 << (\bit - 4)
-0:
-    .endr
-3:  copy_one_if 3, , x
-    copy_one_if 2, , w
-    copy_one_if 1, h, w
-    copy_one_if 0, b, w
-    ret
-zero_blocks:                            // x0: start, x1: bytes, x2: bytes that DC ZVA zeroes
-    .rept 16
-    dc zva, x0
-    add x0, x0, x2
-    .endr
-    subs x1, x1, x2, lsl #4
-    b.hi zero_blocks
-    ret
-    "#
-);
-
-#[cfg(target_os = "none")]
-unsafe extern "C" {
-    /// Zeroes `bytes`, a multiple of sixteen blocks that is not zero.
-    fn zero_blocks(start: *mut u8, bytes: usize, block: usize);
-}
-
-/// Bytes that DC ZVA zeroes at once; `None` if it may not be used, or zeroes more than the
-/// sixteenth part of a frame (DCZID_EL0, Arm ARM D24.2.35).
-#[cfg(target_os = "none")]
-#[inline]
-fn zeroing_block() -> Option<usize> {
-    const PROHIBITED: u64 = 1 << 4;
-    const WORDS_LOG2: u64 = 0xF;
-    let identification = super::registers::read_register!("dczid_el0");
-    let block = 4 << (identification & WORDS_LOG2);
-    (identification & PROHIBITED == 0 && 16 * block <= PAGE_SIZE).then_some(block)
 }
 
 /// Whether an offset below the frame's size is aligned for a `T` that ends in the same frame. One

@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod boot_heap;
+mod bytes;
 pub mod cache;
 pub mod context;
 pub mod description;
