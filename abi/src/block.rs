@@ -28,8 +28,12 @@ pub mod key {
     pub const DISCARD_GRANULARITY: &str = "discard-granularity";
     /// Back: which begin so many bytes after the disk's begin.
     pub const DISCARD_ALIGNMENT: &str = "discard-alignment";
-    /// Both: grants are kept mapped, and used again.
+    /// Both: grants are kept mapped, and used again. A frontend's word counts only if the backend has
+    /// said so first: Linux says it always, and keeps to it then.
     pub const PERSISTENT: &str = "feature-persistent";
+    /// Front: its grants last as long as the connection, whatever the backend has said. Xen does not
+    /// know it: it is for frontends that need not copy to keep their grants.
+    pub const LASTING_GRANTS: &str = "feature-lasting-grants";
     /// Back: segments in an indirect request.
     pub const MAX_INDIRECT: &str = "feature-max-indirect-segments";
     /// Back: pages of the largest ring, log2.

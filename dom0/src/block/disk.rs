@@ -35,6 +35,8 @@ pub(super) enum IoError {
     Broken,
     #[error("there is no room for what differs from the base")]
     Full,
+    #[error("the guest's memory cannot be reached")]
+    Memory,
 }
 
 /// What is known of a disk.

@@ -68,7 +68,7 @@ impl Extent {
         sector: u64,
         memory: Rc<Memory>,
     ) -> Result<(), IoError> {
-        let spans = memory.spans();
+        let spans = memory.spans().ok_or(IoError::Memory)?;
         self.transfer_spans(direction, sector, &spans, memory).await
     }
 

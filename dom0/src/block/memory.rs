@@ -1,8 +1,9 @@
 //! The guest's memory that a request names.
 //!
-//! A guest that offers persistent grants uses the same few pages again and again: they are mapped
-//! when they are first seen, and stay mapped as long as the connection lasts. Those of other guests
-//! are mapped for one request.
+//! A device must be told where it is: it is mapped. A guest that offers persistent grants uses the same
+//! few pages again and again: they are mapped when they are first seen, and stay mapped as long as
+//! the connection lasts. Those of other guests are mapped for one request. What only goes to dom0's
+//! memory and back the monitor copies, and nothing is mapped.
 
 use alloc::rc::Rc;
 use alloc::vec::Vec;
@@ -10,7 +11,8 @@ use core::cell::RefCell;
 
 use abi::block::{SECTOR_SIZE, SECTORS_PER_PAGE, Segment};
 use abi::{DomId, GrantRef};
-use pv_guest_kernel::grant::{Access, GrantError, Mapping};
+use pv_guest_kernel::grant::{Access, CopyBatch, End, GrantError, Mapping};
+use pv_guest_kernel::memory::OutOfMemory;
 use pv_guest_kernel::shared::SharedPage;
 use thiserror::Error;
 
@@ -31,14 +33,29 @@ pub(super) enum MemoryError {
     Segment(u8, u8),
     #[error(transparent)]
     Grant(#[from] GrantError),
+    #[error("grant {} cannot be read", .0.0)]
+    Unreadable(GrantRef),
+}
+
+/// How a guest's pages are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// By the monitor's copies.
+    Copied,
+    /// Mapped for each request.
+    Mapped,
+    /// Mapped once.
+    Persistent,
 }
 
 /// The grants of one disk's frontend.
 #[derive(Debug)]
 pub(super) struct Grants {
     granter: DomId,
-    persistent: bool,
+    reach: Reach,
     kept: RefCell<Kept>,
+    /// Where what is copied out goes through.
+    scratch: SharedPage,
 }
 
 #[derive(Debug)]
@@ -56,9 +73,19 @@ pub(super) struct GrantedPage {
     pub(super) bus_address: u64,
 }
 
+/// A guest's page, as it can be reached.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum GuestPage<'a> {
+    Mapped(&'a GrantedPage),
+    /// By the monitor only.
+    Granted(DomId, GrantRef),
+}
+
 /// A page of a request.
 #[derive(Debug, Clone, Copy)]
 enum Place {
+    /// Not mapped.
+    Granted(GrantRef),
     /// By its number among those that stay mapped.
     Kept(u16),
     /// By its number among the request's own.
@@ -73,7 +100,7 @@ struct Part {
     length: u16,
 }
 
-/// The memory of one request, in order, mapped as long as this lives.
+/// The memory of one request, in order; what is mapped of it stays so as long as this lives.
 #[derive(Debug)]
 pub(super) struct Memory {
     grants: Rc<Grants>,
@@ -83,9 +110,10 @@ pub(super) struct Memory {
 }
 
 impl Grants {
-    pub(super) fn new(granter: DomId, persistent: bool) -> Rc<Grants> {
+    pub(super) fn new(granter: DomId, reach: Reach) -> Result<Rc<Grants>, OutOfMemory> {
         let kept = Kept { numbers: Table::new(REFERENCE_LIMIT), pages: Vec::new() };
-        Rc::new(Grants { granter, persistent, kept: RefCell::new(kept) })
+        let (kept, scratch) = (RefCell::new(kept), SharedPage::allocate()?);
+        Ok(Rc::new(Grants { granter, reach, kept, scratch }))
     }
 
     /// The memory that segments name, for data that moves this way.
@@ -104,10 +132,14 @@ impl Grants {
         let kept = self.kept.borrow();
         for segment in segments {
             let (offset, length) = bytes_of(segment)?;
-            let place = kept.find(segment.reference).map(Place::Kept).unwrap_or_else(|| {
-                missing.push(segment.reference);
-                Place::Own((missing.len() - 1) as u16)
-            });
+            let place = match (self.reach, kept.find(segment.reference)) {
+                (Reach::Copied, _) => Place::Granted(segment.reference),
+                (_, Some(number)) => Place::Kept(number),
+                (_, None) => {
+                    missing.push(segment.reference);
+                    Place::Own((missing.len() - 1) as u16)
+                }
+            };
             memory.bytes += usize::from(length);
             memory.parts.push(Part { place, offset, length });
         }
@@ -127,7 +159,7 @@ impl Grants {
     ) -> Result<Vec<GrantedPage>, GrantError> {
         // A page that stays serves both directions.
         let access = match direction {
-            Direction::ToDisk if !self.persistent => Access::ReadOnly,
+            Direction::ToDisk if self.reach != Reach::Persistent => Access::ReadOnly,
             _ => Access::ReadWrite,
         };
         let mapping = Mapping::new(self.granter, references, access)?;
@@ -136,7 +168,7 @@ impl Grants {
             bus_address: mapping.bus_address(index),
         };
         let pages: Vec<GrantedPage> = (0..references.len()).map(page).collect();
-        if self.persistent {
+        if self.reach == Reach::Persistent {
             let mut kept = self.kept.borrow_mut();
             references.iter().zip(&pages).for_each(|(reference, page)| kept.keep(*reference, page));
         }
@@ -149,9 +181,27 @@ impl Grants {
         reference: GrantRef,
         bytes: &mut [u8],
     ) -> Result<(), MemoryError> {
+        if self.reach == Reach::Copied {
+            return self.copy_by_monitor(reference, bytes);
+        }
         let whole = Segment { reference, last_sector: SECTORS_PER_PAGE - 1, ..Default::default() };
         let memory = self.memory(&[whole], Direction::ToDisk)?;
-        memory.each(|page, offset, _| page.page.read_bytes(offset, bytes));
+        memory.each(|page, offset, _| {
+            if let GuestPage::Mapped(page) = page {
+                page.page.read_bytes(offset, bytes);
+            }
+        });
+        Ok(())
+    }
+
+    fn copy_by_monitor(&self, reference: GrantRef, bytes: &mut [u8]) -> Result<(), MemoryError> {
+        let mut copy = CopyBatch::default();
+        let (theirs, ours) = (End::Granted(self.granter, reference), End::Own(&self.scratch));
+        let number = copy.push((theirs, 0), (ours, 0), bytes.len());
+        if copy.run().is_err() || !copy.is_done(number) {
+            return Err(MemoryError::Unreadable(reference));
+        }
+        self.scratch.read_bytes(0, bytes);
         Ok(())
     }
 }
@@ -191,23 +241,29 @@ impl Memory {
         self.bytes
     }
 
-    /// Where a device finds it; what lies together is one span.
-    pub(super) fn spans(&self) -> Vec<Span> {
-        let mut spans = Vec::new();
-        self.each(|page, offset, length| {
-            let address = page.bus_address + offset as u64;
-            Span::append(&mut spans, Span { address, length: length as u32 });
+    /// Where a device finds it; what lies together is one span. `None` if some is not mapped.
+    pub(super) fn spans(&self) -> Option<Vec<Span>> {
+        let mut spans = Some(Vec::new());
+        self.each(|page, offset, length| match (page, &mut spans) {
+            (GuestPage::Mapped(page), Some(spans)) => {
+                let address = page.bus_address + offset as u64;
+                Span::append(spans, Span { address, length: length as u32 });
+            }
+            _ => spans = None,
         });
         spans
     }
 
     /// Visits its parts in order: page, offset and length, in bytes.
-    pub(super) fn each(&self, mut visit: impl FnMut(&GrantedPage, usize, usize)) {
+    pub(super) fn each(&self, mut visit: impl FnMut(GuestPage<'_>, usize, usize)) {
         let kept = self.grants.kept.borrow();
         for part in &self.parts {
             let page = match part.place {
-                Place::Kept(number) => kept.pages.get(usize::from(number)),
-                Place::Own(number) => self.own.get(usize::from(number)),
+                Place::Kept(number) => kept.pages.get(usize::from(number)).map(GuestPage::Mapped),
+                Place::Own(number) => self.own.get(usize::from(number)).map(GuestPage::Mapped),
+                Place::Granted(reference) => {
+                    Some(GuestPage::Granted(self.grants.granter, reference))
+                }
             };
             if let Some(page) = page {
                 visit(page, part.offset.into(), part.length.into());
@@ -243,7 +299,7 @@ mod tests {
     #[test]
     fn segments_become_parts_of_pages() {
         let (one, two) = (grant(), grant());
-        let grants = Grants::new(DomId(1), false);
+        let grants = Grants::new(DomId(1), Reach::Mapped).unwrap();
         let segments = [segment(&one, 0, 7), segment(&two, 2, 2)];
         let memory = grants.memory(&segments, Direction::FromDisk).unwrap();
         assert_eq!(memory.bytes(), 4096 + 512);
@@ -254,7 +310,7 @@ mod tests {
 
     #[test]
     fn segments_without_sense_are_refused() {
-        let (one, grants) = (grant(), Grants::new(DomId(1), false));
+        let (one, grants) = (grant(), Grants::new(DomId(1), Reach::Mapped).unwrap());
         for (first, last) in [(3, 2), (0, 8), (255, 255)] {
             let error = grants.memory(&[segment(&one, first, last)], Direction::ToDisk).err();
             assert_eq!(error, Some(MemoryError::Segment(first, last)));
@@ -267,15 +323,36 @@ mod tests {
     #[test]
     fn only_persistent_grants_stay_mapped_and_not_without_bound() {
         let pages: Vec<Grant> = (0..KEPT_MAX + 10).map(|_| grant()).collect();
-        for persistent in [false, true] {
-            let grants = Grants::new(DomId(1), persistent);
+        for (reach, most) in [(Reach::Mapped, 0), (Reach::Persistent, KEPT_MAX)] {
+            let grants = Grants::new(DomId(1), reach).unwrap();
             for _ in 0..2 {
                 for page in &pages {
                     drop(grants.memory(&[segment(page, 0, 7)], Direction::ToDisk).unwrap());
                 }
             }
             let kept = grants.kept.borrow().pages.len();
-            assert_eq!(kept, if persistent { KEPT_MAX } else { 0 });
+            assert_eq!(kept, most);
+        }
+    }
+
+    #[test]
+    fn what_the_monitor_copies_has_no_place_for_a_device() {
+        let (one, grants) = (grant(), Grants::new(DomId(1), Reach::Copied).unwrap());
+        let memory = grants.memory(&[segment(&one, 0, 7)], Direction::FromDisk).unwrap();
+        assert_eq!(memory.spans(), None);
+    }
+
+    #[test]
+    fn a_page_is_copied_out_however_it_is_reached() {
+        let page = SharedPage::allocate().unwrap();
+        page.write_bytes(0, b"segments");
+        let grant = Grant::new(&page, DomId::DOM0, Access::ReadOnly).unwrap();
+        for reach in [Reach::Copied, Reach::Mapped] {
+            let grants = Grants::new(DomId(1), reach).unwrap();
+            let mut bytes = [0; 8];
+            grants.copy_out(grant.reference(), &mut bytes).unwrap();
+            assert_eq!(&bytes, b"segments");
+            assert!(grants.copy_out(GrantRef(9999), &mut bytes).is_err());
         }
     }
 }

@@ -11,11 +11,13 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use abi::PAGE_SIZE;
 use abi::block::SECTOR_SIZE;
 use futures_util::future::FutureExt;
+use pv_guest_kernel::memory::OutOfMemory;
+use pv_guest_kernel::shared::SharedPage;
 
 use blocks::{BLOCK, Block, Blocks};
+use copies::Copies;
 use pieces::{Piece, Runs, each_piece};
 
 use super::disk::IoError;
@@ -25,9 +27,8 @@ use super::request::{Direction, Limits};
 use super::work::{Progress, Work};
 
 mod blocks;
+mod copies;
 mod pieces;
-
-static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 /// A disk whose writes go elsewhere.
 pub(super) struct Overlay {
@@ -36,23 +37,41 @@ pub(super) struct Overlay {
     /// Where blocks go, if not to memory.
     scratch: Option<Extent>,
     blocks: RefCell<Blocks>,
+    copies: RefCell<Copies>,
+    /// What lies where nothing was written and there is no base.
+    zeroes: SharedPage,
 }
 
 impl Overlay {
     /// One of so many sectors, whose blocks may take so many bytes of memory.
-    pub(super) fn in_ram(sectors: u64, base: Option<Extent>, bytes: u64) -> Overlay {
+    pub(super) fn in_ram(
+        sectors: u64,
+        base: Option<Extent>,
+        bytes: u64,
+    ) -> Result<Overlay, OutOfMemory> {
         Overlay::new(sectors, base, None, bytes)
     }
 
     /// One over a base, whose blocks are written to another extent.
-    pub(super) fn on_disk(base: Extent, scratch: Extent) -> Overlay {
+    pub(super) fn on_disk(base: Extent, scratch: Extent) -> Result<Overlay, OutOfMemory> {
         let bytes = scratch.sectors * SECTOR_SIZE as u64;
         Overlay::new(base.sectors, Some(base), Some(scratch), bytes)
     }
 
-    fn new(sectors: u64, base: Option<Extent>, scratch: Option<Extent>, bytes: u64) -> Overlay {
+    fn new(
+        sectors: u64,
+        base: Option<Extent>,
+        scratch: Option<Extent>,
+        bytes: u64,
+    ) -> Result<Overlay, OutOfMemory> {
         let blocks = RefCell::new(Blocks::new(sectors, bytes));
-        Overlay { sectors, base, scratch, blocks }
+        let (copies, zeroes) = (RefCell::default(), SharedPage::allocate()?);
+        Ok(Overlay { sectors, base, scratch, blocks, copies, zeroes })
+    }
+
+    /// Whether a device reads or writes for it.
+    pub(super) fn has_device(&self) -> bool {
+        self.base.is_some() || self.scratch.is_some()
     }
 
     /// What it allows.
@@ -94,57 +113,64 @@ impl Overlay {
     }
 
     fn read(&self, sector: u64, memory: Rc<Memory>) -> Progress {
-        let mut runs = Runs::default();
+        let (mut runs, mut copies) = (Runs::default(), self.copies.borrow_mut());
         let blocks = self.blocks.borrow();
         each_piece(&memory, sector, |piece| {
             let block = blocks.table.get(piece.block()).copied().unwrap_or_default();
-            if block.valid & piece.mask() == 0 {
-                self.fetch_base(&piece, &mut runs);
-            } else {
-                piece.split(block.valid, |piece, valid| match valid {
-                    true => self.move_block(&blocks, block, &piece, Direction::FromDisk, &mut runs),
-                    false => self.fetch_base(&piece, &mut runs),
-                });
+            let mut get = |piece: Piece<'_>, valid| match valid {
+                true => {
+                    let to = (&mut runs, &mut *copies);
+                    self.move_block(&blocks, block, &piece, Direction::FromDisk, to);
+                }
+                false => self.fetch_base(&piece, &mut runs, &mut copies),
+            };
+            match block.valid & piece.mask() {
+                0 => get(piece, false),
+                _ => piece.split(block.valid, get),
             }
         });
-        match runs.is_empty() {
-            true => Progress::Done(Ok(())),
-            false => Progress::Pending(runs.perform(Direction::FromDisk, memory).boxed_local()),
+        let copied = copies.make();
+        match copied {
+            Ok(()) if !runs.is_empty() => {
+                Progress::Pending(runs.perform(Direction::FromDisk, memory).boxed_local())
+            }
+            result => Progress::Done(result),
         }
     }
 
     /// Gets what was never written.
-    fn fetch_base(&self, piece: &Piece<'_>, runs: &mut Runs) {
+    fn fetch_base(&self, piece: &Piece<'_>, runs: &mut Runs, copies: &mut Copies) {
         match &self.base {
             Some(base) => runs.add(base, piece.sector, piece),
-            None => {
-                let zeroes = ZEROES.get(..piece.bytes()).unwrap_or(&ZEROES);
-                piece.page.page.write_bytes(piece.offset, zeroes);
-            }
+            None => copies.add(piece, &self.zeroes, 0, Direction::FromDisk),
         }
     }
 
     fn write(self: &Rc<Self>, sector: u64, memory: Rc<Memory>) -> Progress {
         let (mut runs, mut written, mut full) = (Runs::default(), Vec::new(), false);
-        let mut blocks = self.blocks.borrow_mut();
+        let (mut blocks, mut copies) = (self.blocks.borrow_mut(), self.copies.borrow_mut());
         each_piece(&memory, sector, |piece| {
             let Some(block) = blocks.place(piece.block(), self.scratch.is_none()) else {
                 full = true;
                 return;
             };
-            self.move_block(&blocks, block, &piece, Direction::ToDisk, &mut runs);
+            let to = (&mut runs, &mut *copies);
+            self.move_block(&blocks, block, &piece, Direction::ToDisk, to);
             match self.scratch {
+                // If it cannot be copied, the guest hears that its write failed: what is there then
+                // was its own before.
                 None => blocks.mark(piece.block(), piece.mask()),
                 // Not before the disk has it.
                 Some(_) => written.push((piece.block(), piece.mask())),
             }
         });
         drop(blocks);
+        let copied = copies.make();
         if full {
             return Progress::Done(Err(IoError::Full));
         }
-        if runs.is_empty() {
-            return Progress::Done(Ok(()));
+        if runs.is_empty() || copied.is_err() {
+            return Progress::Done(copied);
         }
         let overlay = self.clone();
         let done = async move {
@@ -163,7 +189,7 @@ impl Overlay {
         block: Block,
         piece: &Piece<'_>,
         direction: Direction,
-        runs: &mut Runs,
+        (runs, copies): (&mut Runs, &mut Copies),
     ) {
         let Some(place) = block.place.checked_sub(1) else { return };
         let within = piece.sector % BLOCK;
@@ -171,12 +197,7 @@ impl Overlay {
             return runs.add(scratch, u64::from(place) * BLOCK + within, piece);
         }
         let Some(page) = blocks.ram.get(place as usize) else { return };
-        let ours = within as usize * SECTOR_SIZE;
-        let (theirs, bytes) = (&piece.page.page, piece.bytes());
-        match direction {
-            Direction::FromDisk => theirs.copy_from(piece.offset, page, ours, bytes),
-            Direction::ToDisk => page.copy_from(ours, theirs, piece.offset, bytes),
-        }
+        copies.add(piece, page, within as usize * SECTOR_SIZE, direction);
     }
 }
 

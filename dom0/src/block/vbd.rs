@@ -15,7 +15,7 @@ use pv_guest_kernel::grant::{Access, Mapping};
 use pv_guest_kernel::xenbus::{Device, Error, RingPages, State};
 
 use super::disks::Mode;
-use super::memory::Grants;
+use super::memory::{Grants, Reach};
 use super::request::MAX_INDIRECT_SEGMENTS;
 use super::running::{Running, Stop};
 use super::server::{Credits, Ring, Server};
@@ -70,7 +70,8 @@ async fn offer(device: &Device, volume: &Volume, mode: Mode) -> Result<(), Error
     let indirect = MAX_INDIRECT_SEGMENTS.to_string();
     let mut keys = Vec::from([
         (key::FLUSH, flag(limits.flush)),
-        (key::PERSISTENT, "1"),
+        // A frontend that would copy for it had better not, if there is no device: the monitor copies.
+        (key::PERSISTENT, flag(volume.has_device())),
         (key::MAX_INDIRECT, indirect.as_str()),
         (key::MAX_RING_ORDER, &order),
         (key::MAX_QUEUES, &queues),
@@ -83,6 +84,15 @@ async fn offer(device: &Device, volume: &Volume, mode: Mode) -> Result<(), Error
     device.publish(&keys, State::InitWait).await
 }
 
+/// How the frontend's pages are best reached.
+async fn reach(device: &Device, volume: &Volume) -> Result<Reach, Error> {
+    let agreed = volume.has_device() && device.peer_has(key::PERSISTENT).await?;
+    if agreed || device.peer_has(key::LASTING_GRANTS).await? {
+        return Ok(Reach::Persistent);
+    }
+    Ok(if volume.has_device() { Reach::Mapped } else { Reach::Copied })
+}
+
 /// Takes what the frontend has brought.
 async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<Server>, Error> {
     let protocol = device.read_peer_optional::<String>(key::PROTOCOL).await?;
@@ -90,8 +100,8 @@ async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<
         // The layout of requests depends on it.
         return Err(Error::Refused(format!("the frontend speaks {protocol}, not {PROTOCOL}")));
     }
-    let persistent = device.peer_has(key::PERSISTENT).await?;
-    let grants = Grants::new(device.peer(), persistent);
+    let reach = reach(device, volume).await?;
+    let grants = Grants::new(device.peer(), reach).map_err(Errno::from)?;
     let limits = volume.limits(mode == Mode::ReadOnly);
     let queues = device.read_peer_optional(key::QUEUES).await?.unwrap_or(1);
     let queues = up_to(key::QUEUES, queues, MAX_QUEUES)?;

@@ -9,7 +9,8 @@ use core::cell::RefCell;
 use abi::DomId;
 use abi::block::SECTOR_SIZE;
 use futures_util::future::FutureExt;
-use pv_guest_kernel::{memory, vcpu_local};
+use pv_guest_kernel::memory::{self, OutOfMemory};
+use pv_guest_kernel::vcpu_local;
 use thiserror::Error;
 
 use super::disks::{self, Claim, ClaimError, Mode};
@@ -34,6 +35,8 @@ pub(super) enum VolumeError {
     Memory { wanted: u64, free: u64 },
     #[error("a disk in memory has no base: leave out `overlay`")]
     NoBase,
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
 }
 
 /// What a guest's disk is made of.
@@ -85,7 +88,7 @@ impl Volume {
         let (disk, part) = match (target, overlay) {
             (&Target::Ram { bytes }, None) => {
                 let overlay =
-                    Overlay::in_ram(bytes / SECTOR_SIZE as u64, None, within_memory(bytes)?);
+                    Overlay::in_ram(bytes / SECTOR_SIZE as u64, None, within_memory(bytes)?)?;
                 let content = Content::Overlay(Rc::new(overlay));
                 return Ok(Volume { content, ram: bytes, _claims: Vec::new() });
             }
@@ -101,13 +104,13 @@ impl Volume {
         let (claim, base) = Claim::new(&place, user, Mode::ReadOnly)?;
         let (overlay, ram, claims) = match overlay {
             &Target::Ram { bytes } => {
-                let overlay = Overlay::in_ram(base.sectors, Some(base), within_memory(bytes)?);
+                let overlay = Overlay::in_ram(base.sectors, Some(base), within_memory(bytes)?)?;
                 (overlay, bytes, Vec::from([claim]))
             }
             Target::Disk { disk, part } => {
                 let scratch = disks::find(disk, *part).await?;
                 let (scratch_claim, scratch) = Claim::new(&scratch, user, Mode::ReadWrite)?;
-                (Overlay::on_disk(base, scratch), 0, Vec::from([claim, scratch_claim]))
+                (Overlay::on_disk(base, scratch)?, 0, Vec::from([claim, scratch_claim]))
             }
         };
         Ok(Volume { content: Content::Overlay(Rc::new(overlay)), ram, _claims: claims })
@@ -126,6 +129,14 @@ impl Volume {
         match &self.content {
             Content::Extent(extent) => extent.limits(read_only),
             Content::Overlay(overlay) => overlay.limits(read_only),
+        }
+    }
+
+    /// Whether a device reads or writes for it.
+    pub(super) fn has_device(&self) -> bool {
+        match &self.content {
+            Content::Extent(_) => true,
+            Content::Overlay(overlay) => overlay.has_device(),
         }
     }
 

@@ -47,6 +47,7 @@ impl Connection {
             (key::EVENT_CHANNEL.to_string(), channel.port().to_string()),
             // Buffers are granted once and used again, whatever the backend makes of that.
             (key::PERSISTENT.to_string(), u32::from(persistent).to_string()),
+            (key::LASTING_GRANTS.to_string(), "1".to_string()),
         ]);
         if order > 0 {
             keys.push((key::RING_ORDER.to_string(), order.to_string()));

@@ -9,13 +9,13 @@ use futures_util::future::join_all;
 use super::blocks::BLOCK;
 use crate::block::disk::IoError;
 use crate::block::extent::Extent;
-use crate::block::memory::{GrantedPage, Memory};
+use crate::block::memory::{GuestPage, Memory};
 use crate::block::request::Direction;
 use crate::virtio::Span;
 
 /// Sectors of the guest's disk, within one block, and the memory for them.
 pub(super) struct Piece<'a> {
-    pub(super) page: &'a GrantedPage,
+    pub(super) page: GuestPage<'a>,
     /// Where they are in the page, in bytes.
     pub(super) offset: usize,
     pub(super) sector: u64,
@@ -24,7 +24,11 @@ pub(super) struct Piece<'a> {
 
 /// Transfers of real disks that a request leads to.
 #[derive(Default)]
-pub(super) struct Runs(Vec<Run>);
+pub(super) struct Runs {
+    runs: Vec<Run>,
+    /// Some memory is not mapped: no device gets there.
+    unreachable: bool,
+}
 
 /// Consecutive sectors, and the memory for them.
 struct Run {
@@ -80,21 +84,25 @@ impl Piece<'_> {
 impl Runs {
     /// Whether there is nothing for a disk to do.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.runs.is_empty() && !self.unreachable
     }
 
     pub(super) fn add(&mut self, extent: &Extent, sector: u64, piece: &Piece<'_>) {
-        let address = piece.page.bus_address + piece.offset as u64;
+        let GuestPage::Mapped(page) = piece.page else {
+            self.unreachable = true;
+            return;
+        };
+        let address = page.bus_address + piece.offset as u64;
         let span = Span { address, length: piece.bytes() as u32 };
         let goes_on = self
-            .0
+            .runs
             .last()
             .is_some_and(|run| run.extent.is_same(extent) && run.sector + run.sectors == sector);
         if !goes_on {
             let (extent, spans) = (extent.clone(), Vec::new());
-            self.0.push(Run { extent, sector, sectors: 0, spans });
+            self.runs.push(Run { extent, sector, sectors: 0, spans });
         }
-        let Some(run) = self.0.last_mut() else { return };
+        let Some(run) = self.runs.last_mut() else { return };
         run.sectors += piece.count;
         Span::append(&mut run.spans, span);
     }
@@ -105,7 +113,10 @@ impl Runs {
         direction: Direction,
         memory: Rc<Memory>,
     ) -> Result<(), IoError> {
-        let runs = self.0.iter().map(|run| {
+        if self.unreachable {
+            return Err(IoError::Memory);
+        }
+        let runs = self.runs.iter().map(|run| {
             run.extent.transfer_spans(direction, run.sector, &run.spans, memory.clone())
         });
         join_all(runs).await.into_iter().collect()

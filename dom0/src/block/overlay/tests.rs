@@ -3,14 +3,16 @@
 use alloc::boxed::Box;
 use alloc::vec;
 
-use abi::DomId;
+use abi::block::Segment;
+use abi::{DomId, GrantRef, PAGE_SIZE};
 use futures_util::future::FutureExt;
 use proptest::prelude::*;
+use pv_guest_kernel::grant::{Access, Grant};
 use pv_guest_kernel::shared::SharedPage;
 
 use super::*;
 use crate::block::disk::{Disk, Info};
-use crate::block::memory::Grants;
+use crate::block::memory::{Grants, Reach};
 use crate::block::queue::Queue;
 use crate::block::queue::tests::FakeDevice;
 
@@ -22,6 +24,8 @@ struct Bench {
     disk: Rc<Disk>,
     device: FakeDevice,
     pages: Vec<SharedPage>,
+    /// If they are not mapped.
+    grants: Vec<Grant>,
 }
 
 impl Bench {
@@ -32,7 +36,14 @@ impl Bench {
         device.sectors.fill(content);
         let (name, bytes) = ("disk0".into(), SIZE as u64);
         let info = Info { name, bytes, read_only: false, flush: true, discard: None };
-        Bench { disk: Rc::new(Disk::new(info, queue, Box::new(|| {}))), device, pages }
+        let disk = Rc::new(Disk::new(info, queue, Box::new(|| {})));
+        Bench { disk, device, pages, grants: Vec::new() }
+    }
+
+    /// Has the monitor copy from and to its pages.
+    fn grant(&mut self) {
+        let grant = |page| Grant::new(page, DomId::DOM0, Access::ReadWrite).unwrap();
+        self.grants = self.pages.iter().map(grant).collect();
     }
 
     fn extent(&self) -> Extent {
@@ -41,7 +52,7 @@ impl Bench {
 
     /// The memory of a transfer of so many sectors, which begins in the middle of a page.
     fn memory(&self, shift: usize, count: usize) -> Rc<Memory> {
-        let mut parts = Vec::new();
+        let (mut parts, mut segments) = (Vec::new(), Vec::new());
         let (mut place, mut left) = (shift, count);
         while left > 0 {
             let here = left.min(8 - place % 8);
@@ -50,9 +61,17 @@ impl Bench {
                 place % 8 * SECTOR_SIZE,
                 here * SECTOR_SIZE,
             ));
+            if let Some(grant) = self.grants.get(place / 8) {
+                let (first_sector, reference) = ((place % 8) as u8, grant.reference());
+                let last_sector = first_sector + here as u8 - 1;
+                segments.push(Segment { reference, first_sector, last_sector, padding: 0 });
+            }
             (place, left) = (place + here, left - here);
         }
-        Rc::new(Memory::of(Grants::new(DomId(1), false), parts))
+        if self.grants.is_empty() {
+            return Rc::new(Memory::of(Grants::new(DomId(1), Reach::Mapped).unwrap(), parts));
+        }
+        granted(&segments)
     }
 
     /// What lies in that memory, or is put there.
@@ -68,6 +87,12 @@ impl Bench {
     fn fill(&self, value: u8) {
         self.pages.iter().for_each(|page| page.write_bytes(0, &[value; PAGE_SIZE]));
     }
+}
+
+/// Memory that only the monitor reaches.
+fn granted(segments: &[Segment]) -> Rc<Memory> {
+    let grants = Grants::new(DomId(1), Reach::Copied).unwrap();
+    Rc::new(grants.memory(segments, Direction::FromDisk).unwrap())
 }
 
 /// Finishes work; whatever devices have to do for that, they do.
@@ -108,17 +133,26 @@ proptest! {
     #[test]
     fn it_is_a_disk(
         steps in prop::collection::vec(step(), 1..40),
-        (with_base, on_disk) in prop_oneof![Just((false, false)), Just((true, false)), Just((true, true))],
+        (with_base, on_disk, copied) in prop_oneof![
+            Just((false, false, false)),
+            Just((false, false, true)),
+            Just((true, false, false)),
+            Just((true, true, false)),
+        ],
     ) {
         // The first has the base and the memory of transfers, the second the scratch space.
         let mut benches = [Bench::new(0xbb), Bench::new(0x55)];
         benches[1].pages = benches[0].pages.clone();
         benches[1].device.reach(&benches[0].pages);
+        if copied {
+            benches[0].grant();
+        }
         let base = with_base.then(|| benches[0].extent());
-        let overlay = Rc::new(match base {
+        let overlay = match base {
             Some(base) if on_disk => Overlay::on_disk(base, benches[1].extent()),
             base => Overlay::in_ram(SECTORS, base, SIZE as u64),
-        });
+        };
+        let overlay = Rc::new(overlay.unwrap());
         let untouched = if with_base { 0xbb } else { 0 };
         let mut model = vec![untouched; SIZE];
         for (what, sector, shift, count) in steps {
@@ -161,7 +195,7 @@ proptest! {
 fn a_full_overlay_refuses_what_is_new_and_takes_what_is_not() {
     let mut benches = [Bench::new(0xbb)];
     let base = benches[0].extent();
-    let overlay = Rc::new(Overlay::in_ram(SECTORS, Some(base), PAGE_SIZE as u64));
+    let overlay = Rc::new(Overlay::in_ram(SECTORS, Some(base), PAGE_SIZE as u64).unwrap());
     let mut write = |sector| {
         let memory = benches[0].memory(0, 8);
         let work = Work::Transfer { direction: Direction::ToDisk, sector, memory };
@@ -172,4 +206,22 @@ fn a_full_overlay_refuses_what_is_new_and_takes_what_is_not() {
     assert_eq!(write(8), Ok(()));
     assert_eq!(finish(overlay.start(Work::Discard { sector: 8, count: 8 }), &mut []), Ok(()));
     assert_eq!(write(16), Ok(()));
+}
+
+#[test]
+fn memory_that_cannot_be_reached_is_an_error() {
+    let mut benches = [Bench::new(0xbb)];
+    let ram = Rc::new(Overlay::in_ram(SECTORS, None, SIZE as u64).unwrap());
+    let mut transfer = |overlay: &Rc<Overlay>, direction, memory| {
+        finish(overlay.start(Work::Transfer { direction, sector: 0, memory }), &mut benches)
+    };
+    // Nobody granted it.
+    let nowhere = granted(&[Segment { reference: GrantRef(9999), ..Default::default() }]);
+    for direction in [Direction::ToDisk, Direction::FromDisk] {
+        assert_eq!(transfer(&ram, direction, nowhere.clone()), Err(IoError::Memory));
+    }
+    // A device cannot have the monitor copy.
+    let base = Bench::new(0xbb).extent();
+    let over_disk = Rc::new(Overlay::in_ram(SECTORS, Some(base), SIZE as u64).unwrap());
+    assert_eq!(transfer(&over_disk, Direction::FromDisk, nowhere), Err(IoError::Memory));
 }
