@@ -73,11 +73,15 @@ fn ram_disk(shell: &mut Shell, _: &Stage) -> Result<()> {
         shell.wait_until_gone("dd")?;
     }
     // Nothing bounds what a domain file asks for but this.
-    shell.succeeds("xl create dd name=huge disk=ram:1G,xvda,w")?;
-    let list = wait_for(shell, "xl block-list huge", "dom0's memory")?;
-    ensure!(list.contains("1048576 KiB"), "{list}");
-    shell.succeeds("xl destroy huge")?;
-    shell.wait_until_gone("huge")
+    let reason = ["vbd 51712", "1048576 KiB of dom0's memory", "may be used"];
+    shell.fails("xl create dd name=huge disk=ram:1G,xvda,w", &reason)?;
+    shell.wait_until_gone("huge")?;
+    shell.succeeds("xl create spin name=small")?;
+    shell.fails("xl block-attach small ram:1G xvda w", &reason)?;
+    let list = shell.succeeds("xl block-list small")?;
+    ensure!(!list.contains("xvda"), "what was refused stays: {list}");
+    shell.succeeds("xl destroy small")?;
+    Ok(())
 }
 
 fn overlays(shell: &mut Shell, stage: &Stage) -> Result<()> {

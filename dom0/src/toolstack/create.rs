@@ -13,9 +13,10 @@ use super::{
     domain::{Domain, End},
     error::{Error, failed},
     estate::Estate,
-    memory,
+    handshake, memory,
     plan::Plan,
     scheduling,
+    store_entries::Ends,
 };
 
 /// What a domain does when it has been made.
@@ -96,6 +97,10 @@ impl Toolstack {
     ) -> Result<(), Error> {
         scheduling::apply(site.domain, &site.config)?;
         build::fill(&self.0.services, site, plan).await?;
+        for (id, _) in &site.devices {
+            let ends = Ends::of(site.domain, *id);
+            handshake::backend_ready(&self.0.services.store, *id, &ends).await?;
+        }
         let mut domains = self.0.domains.borrow_mut();
         if !domains.get_mut(&site.domain).is_some_and(Domain::built) {
             let state = "was destroyed while it was being built";

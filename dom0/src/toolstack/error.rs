@@ -190,6 +190,24 @@ pub enum Error {
         /// The number that was asked for.
         number: u32,
     },
+    /// Its backend does not take it.
+    #[error("{class} {number} is refused: {reason}")]
+    DeviceRefused {
+        /// The device's class.
+        class: &'static str,
+        /// Its number there.
+        number: u32,
+        /// What the backend says.
+        reason: String,
+    },
+    /// Its backend does nothing.
+    #[error("nobody in dom0 serves {class} {number}; xl dmesg may say why")]
+    NoBackend {
+        /// The device's class.
+        class: &'static str,
+        /// Its number there.
+        number: u32,
+    },
     /// Hardware addresses are unique.
     #[error("{address} is in use by domain `{user}`; give another one with mac=...")]
     AddressInUse {

@@ -10,6 +10,7 @@ use super::{
     Summary, Toolstack, block,
     device::{DeviceId, DeviceSpec},
     error::{Error, failed},
+    handshake,
     store_entries::{self, Ends},
     teardown,
 };
@@ -103,8 +104,8 @@ impl Toolstack {
     /// Gives a domain a device; returns its number in its class.
     ///
     /// # Errors
-    /// There is no such domain or no such disk; somebody has what belongs to the device; the
-    /// store's.
+    /// There is no such domain or no such disk; somebody has what belongs to the device; its backend
+    /// refuses it; the store's.
     pub async fn attach(&self, name: &str, device: DeviceSpec) -> Result<u32, Error> {
         self.attach_to(&self.find_guest(name)?, device).await
     }
@@ -125,6 +126,11 @@ impl Toolstack {
             let _ = self.with(guest, |domain| domain.estate.remove(id));
             failed("write the device's entries")(errno)
         })?;
+        let ends = Ends::of(domain, id);
+        if let Err(error) = handshake::backend_ready(&self.0.services.store, id, &ends).await {
+            self.detach_from(guest, id).await?;
+            return Err(error);
+        }
         Ok(id.number)
     }
 

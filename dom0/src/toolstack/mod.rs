@@ -26,6 +26,7 @@ mod domain;
 mod error;
 mod estate;
 pub mod generic;
+mod handshake;
 mod hotplug;
 mod identity;
 pub mod image;

@@ -7,6 +7,7 @@ use abi::{DomId, Errno, xenbus::State};
 use embassy_futures::select::{Either, select};
 use pv_guest_kernel::{time, xenstore::Client};
 
+use super::handshake::wait_for;
 use super::store_entries::{Ends, backends_path};
 use crate::{backends, block};
 
@@ -71,18 +72,6 @@ async fn backend_closed(store: &Client, device: &Ends) {
 async fn frontend_down(store: &Client, device: &Ends) {
     let down = [State::Closed, State::Initialising, State::Unknown];
     wait_for(store, &device.frontend, |state| down.contains(&state)).await;
-}
-
-async fn wait_for(store: &Client, end: &str, is_there: impl Fn(State) -> bool) {
-    let path = format!("{end}/state");
-    let Ok(watch) = store.watch(&path).await else { return };
-    loop {
-        watch.next().await;
-        match store.read(&path).await {
-            Ok(state) if !is_there(State::parse(state.as_bytes())) => {}
-            _ => return,
-        }
-    }
 }
 
 async fn give_up(device: &Ends) {
