@@ -22,7 +22,7 @@ numbers! {
         PopulatePhysmap = 6,
         /// [`AddToPhysmap`]
         AddToPhysmap = 7,
-        /// Exchanges frames for contiguous ones: not on arm64.
+        /// [`Exchange`]
         Exchange = 11,
         /// A [`DomId`]: the highest mapped guest frame number.
         MaximumGpfn = 14,
@@ -74,6 +74,19 @@ pub struct Reservation {
     pub padding: [u16; 3],
 }
 layout!(Reservation, 32, nr_extents @ 8, extent_order @ 16, mem_flags @ 20, domid @ 24);
+
+/// Exchanges frames for contiguous ones. No monitor on arm64 does: `EOPNOTSUPP`.
+#[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Exchange {
+    /// In: what is given.
+    pub given: Reservation,
+    /// In: what is to be had for it, as many frames.
+    pub taken: Reservation,
+    /// In, out: extents that were given; zero at first.
+    pub nr_exchanged: u64,
+}
+layout!(Exchange, 72, taken @ 32, nr_exchanged @ 64);
 
 /// Maps one page into a guest-physical space.
 #[derive(Debug, Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

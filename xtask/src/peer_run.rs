@@ -1,5 +1,7 @@
 //! `cargo xtask peer-run`: guests on Debian's Xen do what they do on Aurochs.
 
+mod conformance;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,8 +44,9 @@ struct Stage<'a> {
 }
 
 /// All of them.
-pub const CHECKS: [Check; 3] = [
+pub const CHECKS: [Check; 4] = [
     Check { name: "guests_that_xen_makes", run: guests_that_xen_makes },
+    Check { name: "conformance", run: conformance::run },
     Check { name: "guests_with_linux_backends", run: guests_with_linux_backends },
     Check { name: "linux_with_linux_backends", run: linux_with_linux_backends },
 ];

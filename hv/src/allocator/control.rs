@@ -65,15 +65,16 @@ impl Monitor {
     }
 
     /// Notes where a vCPU's `vcpu_info` lies: at `offset` of a frame of its domain's own RAM, which
-    /// is held from now on. Once for each vCPU. What was pending goes along.
+    /// is held from now on. What was pending goes along. `ENXIO` if it does not fit there, `EINVAL`
+    /// a second time: as Xen 4.17, which this monitor says that it is; newer ones answer `EBUSY`.
     pub fn register_vcpu_info(&mut self, key: VcpuKey, gfn: Gfn, offset: u32) -> Result<(), Errno> {
         let offset = offset as usize;
         if !offset.is_multiple_of(8) || offset > PAGE_SIZE - VCPU_INFO_SIZE {
-            return Err(Errno::EINVAL);
+            return Err(Errno::ENXIO);
         }
         let vcpu = self.domains.get(key.domain).and_then(|domain| domain.vcpu(key.vcpu));
         if vcpu.ok_or(Errno::ENOENT)?.info.is_some_and(|info| info.registered) {
-            return Err(Errno::EBUSY);
+            return Err(Errno::EINVAL);
         }
         let frame = self.hold_ram(key.domain, gfn)?;
         let domain = self.domains.get_mut(key.domain).ok_or(Errno::ESRCH)?;

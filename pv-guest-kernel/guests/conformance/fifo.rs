@@ -19,7 +19,7 @@ use pv_guest_kernel::shared::SharedPage;
 
 use crate::call::Answers;
 use crate::events::operate;
-use crate::sleep;
+use crate::{sleep, system_time};
 
 /// Of the control block in its page.
 const OFFSET: usize = 64;
@@ -170,7 +170,7 @@ impl Queues {
 
     fn polls(&self, answers: &mut Answers, ports: &[Ends; 3]) {
         let (near, port) = ports[2];
-        let soon = || sleep::system_time(Duration::from_millis(2));
+        let soon = || system_time::after(Duration::from_millis(2));
         answers.equal("poll a port that is not pending", sleep::poll(&mut [port], soon()), Ok(0));
         self.change(port, |word| word | MASKED);
         let _ = event_channel::send(near);

@@ -16,7 +16,11 @@ use pv_guest_kernel::{hypercall, time};
 
 use crate::call::{Answers, address, call};
 
-fn register(vcpu: u64, place: u64) -> Result<u64, Errno> {
+/// An address that leads nowhere.
+pub const NOWHERE: u64 = 8;
+
+/// Has the record of a vCPU kept at an address.
+pub fn register(vcpu: u64, place: u64) -> Result<u64, Errno> {
     let mut area = RegisterRunstateArea { address: place };
     let command = Command::RegisterRunstateMemoryArea.raw();
     call(Number::VcpuOp, [command, vcpu, address(&mut area), 0, 0])
@@ -25,12 +29,12 @@ fn register(vcpu: u64, place: u64) -> Result<u64, Errno> {
 /// Asks.
 pub fn ask(answers: &mut Answers) {
     let Ok(page) = SharedPage::allocate() else { return };
-    let place = page.as_ptr().expose_provenance().get() as u64;
+    let place = place(&page);
     answers.equal("nobody's run state", register(77, place), Err(ENOENT));
     let command = Command::RegisterRunstateMemoryArea.raw();
-    let nowhere = call(Number::VcpuOp, [command, 0, 8, 0, 0]);
+    let nowhere = call(Number::VcpuOp, [command, 0, NOWHERE, 0, 0]);
     answers.equal("run state from nowhere", nowhere, Err(EFAULT));
-    answers.equal("run state to nowhere", register(0, 8), Ok(0));
+    answers.equal("run state to nowhere", register(0, NOWHERE), Ok(0));
     answers.equal("run state of this vCPU", register(0, place), Ok(0));
     for announced in [false, true] {
         if announced {
@@ -44,7 +48,7 @@ pub fn ask(answers: &mut Answers) {
         let start = pages.as_ptr().expose_provenance().get() as u64;
         answers.equal("run state in two pages", register(0, start + 4096 - 20), Ok(0));
         hypercall::sched::yield_now();
-        answers.equal("run state to nowhere", register(0, 8), Ok(0));
+        answers.equal("run state to nowhere", register(0, NOWHERE), Ok(0));
     }
 }
 
@@ -65,7 +69,13 @@ fn over_time(answers: &mut Answers, page: &SharedPage) {
     answers.check("time goes on", sum > earlier);
 }
 
-fn read(page: &SharedPage) -> RunstateInfo {
+/// Where a record in a page of its own is.
+pub fn place(page: &SharedPage) -> u64 {
+    page.as_ptr().expose_provenance().get() as u64
+}
+
+/// What the record says.
+pub fn read(page: &SharedPage) -> RunstateInfo {
     let word = |offset| page.load_u64(offset, Ordering::Acquire);
     let times = offset_of!(RunstateInfo, time);
     RunstateInfo {

@@ -2,26 +2,21 @@
 
 use core::time::Duration;
 
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTV_CTL_EL0, CNTV_TVAL_EL0};
 use pv_guest_kernel::abi::Errno::{self, EFAULT, EINVAL, ENOSYS};
 use pv_guest_kernel::abi::hypercall::Number;
 use pv_guest_kernel::abi::sched::{Command, Poll};
 use pv_guest_kernel::abi::{DomId, Port};
 use pv_guest_kernel::hypercall::event_channel;
 use pv_guest_kernel::time;
+use tock_registers::interfaces::{Readable, Writeable};
 
 use crate::call::{Answers, address, call};
+use crate::system_time;
 
-/// System time so long after now. It is the counter's, whose zero [`time::now`] does not share.
-pub fn system_time(after: Duration) -> u64 {
-    let (counter, frequency): (u64, u64);
-    // SAFETY: reads two registers.
-    unsafe {
-        core::arch::asm!("mrs {}, cntvct_el0", "mrs {}, cntfrq_el0", out(reg) counter, out(reg) frequency);
-    }
-    let seconds = counter / frequency;
-    let rest = counter % frequency * 1_000_000_000 / frequency;
-    seconds * 1_000_000_000 + rest + after.as_nanos() as u64
-}
+/// Of a second: after such a part the timer comes. Other domains may have this CPU before, but not for
+/// so long that it would come too early.
+const TIMER_RATE: u64 = 50;
 
 /// Sleeps until one of the ports is pending, or until the time has come.
 pub fn poll(ports: &mut [Port], timeout: u64) -> Result<u64, Errno> {
@@ -33,18 +28,22 @@ pub fn poll(ports: &mut [Port], timeout: u64) -> Result<u64, Errno> {
 /// Sleeps, by polling nothing.
 pub fn until(end: Duration) {
     while let Some(left) = end.checked_sub(time::now()).filter(|left| !left.is_zero()) {
-        if poll(&mut [], system_time(left)).is_err() {
+        if poll(&mut [], system_time::after(left)).is_err() {
             return;
         }
     }
 }
 
-/// Blocks, while no interrupt has the priority to be taken: this kernel takes none. Whether the
-/// monitor has unmasked interrupts, as Xen does.
+/// Blocks, while no interrupt has the priority to be taken: this kernel takes none. Xen then sleeps
+/// on beside one that waits, until the next comes: that of the timer. Whether the monitor has
+/// unmasked interrupts, as Xen does.
 fn block() -> Result<bool, Errno> {
     // SAFETY: masks and unmasks interrupts by their priority.
     unsafe { core::arch::asm!("msr icc_pmr_el1, {}", "isb", in(reg) 0_u64) };
+    CNTV_TVAL_EL0.set(CNTFRQ_EL0.get() / TIMER_RATE);
+    CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
     let result = call(Number::SchedOp, [Command::Block.raw(), 0, 0, 0, 0]);
+    CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::CLEAR);
     let flags: u64;
     // SAFETY: reads the mask, and masks interrupts again, as everywhere in this kernel.
     unsafe {
@@ -68,7 +67,7 @@ pub fn ask(answers: &mut Answers) {
 fn ports(answers: &mut Answers) {
     let Ok(port) = event_channel::alloc_unbound(DomId::SELF, DomId::SELF) else { return };
     let Ok(peer) = event_channel::bind_interdomain(DomId::SELF, port) else { return };
-    let soon = || system_time(Duration::from_millis(2));
+    let soon = || system_time::after(Duration::from_millis(2));
     // Binding makes the new port pending.
     answers.equal("a port that is pending", poll(&mut [port, peer], 0), Ok(0));
     answers.equal("a port that is not", poll(&mut [port], soon()), Ok(0));
@@ -79,7 +78,6 @@ fn ports(answers: &mut Answers) {
     let result = call(Number::SchedOp, [Command::Poll.raw(), address(&mut nowhere), 0, 0, 0]);
     answers.equal("ports that are nowhere", result, Err(EFAULT));
     let _ = event_channel::send(peer);
-    // Does not sleep: the event's interrupt waits.
     answers.equal("block", block(), Ok(true));
     for port in [port, peer] {
         answers.equal("close", event_channel::close(port), Ok(()));

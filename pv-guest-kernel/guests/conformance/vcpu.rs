@@ -1,6 +1,7 @@
 //! `vcpu_op` and `vm_assist`, apart from the run-state record.
 
-use pv_guest_kernel::abi::Errno::{EBUSY, EFAULT, EINVAL, ENOENT, ENOSYS};
+use pv_guest_kernel::abi::Errno::{EFAULT, EINVAL, ENOENT, ENOSYS, ENXIO};
+use pv_guest_kernel::abi::PAGE_SIZE;
 use pv_guest_kernel::abi::hypercall::Number;
 use pv_guest_kernel::abi::vcpu::{
     ASSIST_DISABLE, ASSIST_ENABLE, ASSIST_RUNSTATE_UPDATE_FLAG, Command, RegisterVcpuInfo,
@@ -30,7 +31,12 @@ fn info(answers: &mut Answers) {
     let mut place = RegisterVcpuInfo { gfn: page.gfn(), offset: 0, padding: 0 };
     let register = Command::RegisterVcpuInfo.raw();
     let again = call(Number::VcpuOp, [register, 0, address(&mut place), 0, 0]);
-    answers.equal("register vcpu_info again", again, Err(EBUSY));
+    answers.equal("register vcpu_info again", again, Err(EINVAL));
+    for offset in [4, PAGE_SIZE as u32 - 8] {
+        place.offset = offset;
+        let badly = call(Number::VcpuOp, [register, 0, address(&mut place), 0, 0]);
+        answers.equal("register vcpu_info where it does not fit", badly, Err(ENXIO));
+    }
     let nowhere = call(Number::VcpuOp, [register, 0, 8, 0, 0]);
     answers.equal("register vcpu_info from nowhere", nowhere, Err(EFAULT));
 }

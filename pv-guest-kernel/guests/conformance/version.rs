@@ -34,15 +34,20 @@ fn begins(text: &[u8], with: &str) -> bool {
     text.starts_with(with.as_bytes()) && text.last() == Some(&0)
 }
 
+fn is_said(text: &[u8]) -> bool {
+    begins(text, "") && text.first() != Some(&0)
+}
+
 fn texts(answers: &mut Answers) {
     let extra = fill::<ExtraVersion>(Command::ExtraVersion);
     answers.check("extraversion", extra.is_ok_and(|text| begins(&text, ".")));
     let capabilities = fill::<Capabilities>(Command::Capabilities);
     answers.check("capabilities", capabilities.is_ok_and(|text| begins(&text, "xen-3.0-aarch64 ")));
     let changeset = fill::<Changeset>(Command::Changeset);
-    answers.check("changeset", changeset.is_ok_and(|text| text[0] != 0 && begins(&text, "")));
+    // Debian's build of Xen says nothing here.
+    answers.check("changeset", changeset.is_ok_and(|text| begins(&text, "")));
     let info = fill::<CompileInfo>(Command::CompileInfo);
-    answers.check("compile_info", info.is_ok_and(|info| begins(&info.compiler, "rustc")));
+    answers.check("compile_info", info.is_ok_and(|info| is_said(&info.compiler)));
     answers.equal("a bad pointer", ask_raw(Command::Changeset, 8), Err(EFAULT));
 }
 
