@@ -25,7 +25,7 @@ mod vcpu;
 mod version;
 mod watchdog;
 
-use pv_guest_kernel::abi::{DomId, Errno};
+use pv_guest_kernel::abi::DomId;
 use pv_guest_kernel::{Environment, guest_main, println};
 
 use call::Answers;

@@ -15,6 +15,10 @@ use crate::runstate;
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
+/// How often the vCPU sleeps. On a busy machine time may go by before it has read the counter, or it
+/// has not slept at all: the latest of the zeros is the best.
+const SAMPLES: u32 = 10;
+
 /// System time when the counter was zero.
 static ZERO: AtomicU64 = AtomicU64::new(0);
 
@@ -23,16 +27,13 @@ static ZERO: AtomicU64 = AtomicU64::new(0);
 pub async fn find() -> Result<(), Errno> {
     let page = SharedPage::allocate().map_err(|_| Errno::ENOMEM)?;
     runstate::register(0, runstate::place(&page))?;
-    let since = || runstate::read(&page).entry_time;
-    let start = since();
-    // On a busy machine the time may be over before this has gone to sleep.
-    for _ in 0..100 {
+    let mut zero = i64::MIN;
+    for _ in 0..SAMPLES {
         time::sleep(Duration::from_millis(1)).await;
-        if since() != start {
-            break;
-        }
+        let since = runstate::read(&page).entry_time;
+        zero = zero.max(since.wrapping_sub(counter()).cast_signed());
     }
-    ZERO.store(since().wrapping_sub(counter()), Ordering::Relaxed);
+    ZERO.store(zero.cast_unsigned(), Ordering::Relaxed);
     // Nobody writes to the page any more when it is given back.
     runstate::register(0, runstate::NOWHERE).map(drop)
 }
