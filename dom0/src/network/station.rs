@@ -21,8 +21,10 @@ pub(crate) const HARDWARE: MacAddress = MacAddress([0xfe, 0xff, 0xff, 0xff, 0xff
 pub(crate) const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 2, 1);
 /// Hops that an answer may take.
 const HOPS: u8 = 64;
-/// What an echo request's type and code weigh in its checksum; those of a reply are zero.
+/// Type and code of an echo request, as its checksum sees them.
 const ECHO_REQUEST: u16 = 0x0800;
+/// And of a reply.
+const ECHO_REPLY: u16 = 0;
 
 /// dom0 as a station of the network.
 pub(super) struct Station {
@@ -107,15 +109,21 @@ fn answer_ping(bytes: &mut [u8]) -> Option<()> {
         return None;
     }
     message.set_msg_type(Icmpv4Message::EchoReply);
-    // Only this much has changed (RFC 1624). A question that was damaged stays so, and whoever asked
-    // sees it.
-    let (sum, carry) = message.checksum().overflowing_add(ECHO_REQUEST);
-    message.set_checksum(sum + u16::from(carry));
+    // A question that was damaged stays so, and whoever asked sees it.
+    message.set_checksum(updated(message.checksum(), ECHO_REQUEST, ECHO_REPLY));
+    // Addresses that change places do not change their sum.
     packet.set_src_addr(ADDRESS);
     packet.set_dst_addr(sender);
+    let with_protocol = |hops| u16::from_be_bytes([hops, IpProtocol::Icmp.into()]);
+    let (before, after) = (with_protocol(packet.hop_limit()), with_protocol(HOPS));
     packet.set_hop_limit(HOPS);
-    checksum::fill_header(&mut packet);
+    packet.set_checksum(updated(packet.checksum(), before, after));
     Some(())
+}
+
+/// A checksum after one word has changed (RFC 1624, equation 3).
+fn updated(checksum: u16, before: u16, after: u16) -> u16 {
+    !checksum::add(checksum::add(!checksum, !before), after)
 }
 
 #[cfg(test)]

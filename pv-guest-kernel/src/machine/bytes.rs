@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes that are moved at once.
 const BLOCK: usize = 256;
+const LINE: usize = 64;
 const PAIR: usize = 2 * WORD;
 const WORD: usize = size_of::<u64>();
 
@@ -27,21 +28,52 @@ pub fn start() {
     COPIES_RANGES.store(features & MOPS != 0, Ordering::Relaxed);
 }
 
-/// Copies bytes between ranges that do not overlap.
+/// Copies bytes between ranges that do not overlap. Short ones are moved from both ends, which meet or
+/// overlap in the middle: most copies are of a header or a structure, and a loop costs more than they
+/// do.
 ///
 /// # Safety
 /// As for [`core::ptr::copy_nonoverlapping`].
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcpy(start: *mut u8, from: *const u8, count: usize) -> *mut u8 {
-    if count >= BLOCK {
-        // SAFETY: the caller's promise.
-        return unsafe { copy_many(start, from, count) };
+    // SAFETY: what is moved at either end is not longer than both ranges.
+    unsafe {
+        if count > 2 * LINE {
+            return copy_many(start, from, count);
+        }
+        if count > LINE {
+            move_64::<0>(start, from);
+            move_64::<0>(start.add(count - LINE), from.add(count - LINE));
+        } else if count > 2 * PAIR {
+            let last = count - 2 * PAIR;
+            let (a, b) = (load_pair::<0, 0>(from), load_pair::<0, 16>(from));
+            let (c, d) = (load_pair::<0, 0>(from.add(last)), load_pair::<0, 16>(from.add(last)));
+            store_pair::<0, 0>(start, a);
+            store_pair::<0, 16>(start, b);
+            store_pair::<0, 0>(start.add(last), c);
+            store_pair::<0, 16>(start.add(last), d);
+        } else if count >= PAIR {
+            let last = count - PAIR;
+            let (a, b) = (load_pair::<0, 0>(from), load_pair::<0, 0>(from.add(last)));
+            store_pair::<0, 0>(start, a);
+            store_pair::<0, 0>(start.add(last), b);
+        } else if count >= WORD {
+            let last = count - WORD;
+            let (a, b) = (load(from), load(from.add(last)));
+            store(start, a);
+            store(start.add(last), b);
+        } else {
+            for index in 0..count {
+                // Volatile, or it would become a call.
+                start.add(index).write_volatile(from.add(index).read());
+            }
+        }
     }
-    // SAFETY: as above.
-    unsafe { copy_few(start, from, count) };
     start
 }
 
+/// Copies more than two lines.
+///
 /// # Safety
 /// As for [`memcpy`], of which it is the rare and long part: few bytes shall not pay for it.
 #[inline(never)]
@@ -63,39 +95,20 @@ unsafe fn copy_many(start: *mut u8, mut from: *const u8, mut count: usize) -> *m
         }
         count -= BLOCK;
     }
-    // SAFETY: what is left of both ranges.
-    unsafe { copy_few(to, from, count) };
+    while count > LINE {
+        // SAFETY: a line lies within both ranges.
+        unsafe {
+            move_64::<0>(to, from);
+            (to, from) = (to.add(LINE), from.add(LINE));
+        }
+        count -= LINE;
+    }
+    if count > 0 {
+        // SAFETY: the last line lies within both ranges, which are longer. What it has of the line
+        // before is the same.
+        unsafe { move_64::<0>(to.add(count).sub(LINE), from.add(count).sub(LINE)) }
+    }
     start
-}
-
-/// # Safety
-/// As for [`memcpy`].
-#[inline(always)]
-unsafe fn copy_few(mut to: *mut u8, mut from: *const u8, mut count: usize) {
-    while count >= PAIR {
-        // SAFETY: two words lie within both ranges.
-        unsafe {
-            store_pair::<0, 0>(to, load_pair::<0, 0>(from));
-            (to, from) = (to.add(PAIR), from.add(PAIR));
-        }
-        count -= PAIR;
-    }
-    if count >= WORD {
-        // SAFETY: a word lies within both ranges.
-        unsafe {
-            store(to, load(from));
-            (to, from) = (to.add(WORD), from.add(WORD));
-        }
-        count -= WORD;
-    }
-    while count > 0 {
-        // SAFETY: a byte lies within both ranges. Volatile, or it would become a call.
-        unsafe {
-            to.write_volatile(from.read());
-            (to, from) = (to.add(1), from.add(1));
-        }
-        count -= 1;
-    }
 }
 
 /// Has the CPU copy a range, forward.
@@ -115,6 +128,44 @@ unsafe fn copy_range(to: *mut u8, from: *const u8, count: usize) {
             options(nostack)
         );
     }
+}
+
+/// Fills bytes.
+///
+/// # Safety
+/// As for [`core::ptr::write_bytes`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memset(start: *mut u8, byte: i32, count: usize) -> *mut u8 {
+    let word = u64::from_ne_bytes([byte as u8; WORD]);
+    let (mut to, mut left) = (start, count);
+    while left >= LINE {
+        // SAFETY: a line lies within the range.
+        unsafe {
+            store_pair::<0, 0>(to, (word, word));
+            store_pair::<0, 16>(to, (word, word));
+            store_pair::<0, 32>(to, (word, word));
+            store_pair::<0, 48>(to, (word, word));
+            to = to.add(LINE);
+        }
+        left -= LINE;
+    }
+    while left >= WORD {
+        // SAFETY: a word lies within the range.
+        unsafe {
+            store(to, word);
+            to = to.add(WORD);
+        }
+        left -= WORD;
+    }
+    while left > 0 {
+        // SAFETY: a byte lies within the range. Volatile, or it would become a call.
+        unsafe {
+            to.write_volatile(byte as u8);
+            to = to.add(1);
+        }
+        left -= 1;
+    }
+    start
 }
 
 /// Moves 64 bytes at an offset.
@@ -174,6 +225,13 @@ unsafe fn load(from: *const u8) -> u64 {
 unsafe fn store(to: *mut u8, word: u64) {
     // SAFETY: the caller's promise.
     unsafe { asm!("str {}, [{}]", in(reg) word, in(reg) to) };
+}
+
+/// The number that bytes are in memory, read at once wherever they lie.
+#[inline(always)]
+pub(crate) fn word(bytes: &[u8; WORD]) -> u64 {
+    // SAFETY: a word.
+    unsafe { load(bytes.as_ptr()) }
 }
 
 /// Compares bytes: less than, equal to or greater than zero as the first range is to the second.

@@ -33,7 +33,7 @@ mod vectors;
 #[cfg(target_os = "none")]
 pub(crate) use {
     backtrace::{backtrace, print as print_backtrace},
-    bytes::start as start_copying,
+    bytes::{start as start_copying, word},
     cpu::{clean_to_memory, halt, hypercall, relax, vcpu, wait},
     gic::{
         acknowledge_interrupt, deactivate_interrupt, disable_shared_interrupt,

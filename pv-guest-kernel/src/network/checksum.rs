@@ -8,8 +8,7 @@ use smoltcp::wire::{
 
 mod sum;
 
-use sum::add;
-pub use sum::sum;
+pub use sum::{add, sum};
 
 /// What is done with the checksum of TCP or UDP in a frame that is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +34,9 @@ pub fn fill(frame: &mut [u8], how: Fill) -> bool {
     if is_fragment(&packet) {
         return false;
     }
-    let pseudo = pseudo(&packet);
     let protocol = packet.next_header();
+    let has_pseudo = matches!(protocol, IpProtocol::Tcp | IpProtocol::Udp);
+    let pseudo = if has_pseudo { pseudo(&packet) } else { 0 };
     fill_segment(protocol, pseudo, packet.payload_mut(), how).unwrap_or(false)
 }
 

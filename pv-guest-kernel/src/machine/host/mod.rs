@@ -82,6 +82,10 @@ pub(crate) fn now() -> Duration {
     START.elapsed()
 }
 
+pub(crate) fn word(bytes: &[u8; 8]) -> u64 {
+    u64::from_ne_bytes(*bytes)
+}
+
 /// Sleeps until the deadline or an event.
 pub(crate) fn wait(deadline: Option<Duration>) {
     let (monitor, domain) = seat();

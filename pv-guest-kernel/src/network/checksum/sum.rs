@@ -3,22 +3,16 @@
 //! compiler reads what may be unaligned byte by byte: sums made of such words, as smoltcp's are, take
 //! six times as long.)
 
-use zerocopy::FromBytes;
+use crate::machine;
 
 /// The ones' complement sum of bytes, as words whose first byte is the higher one.
 pub fn sum(bytes: &[u8]) -> u16 {
-    let before = bytes.as_ptr().align_offset(align_of::<u64>());
-    // Words of two bytes stay words.
-    let before = if before.is_multiple_of(2) { before.min(bytes.len()) } else { bytes.len() };
-    let (first, rest) = bytes.split_at(before);
-    let (words, last) = rest.split_at(rest.len() - rest.len() % size_of::<u64>());
-    let words = <[u64]>::ref_from_bytes(words).unwrap_or_default();
-    let sum = words.iter().fold(0_u64, |sum, &word| {
-        let (sum, carry) = sum.overflowing_add(word);
-        sum + u64::from(carry)
-    });
-    let sum = pairs(first) + pairs(last) + (sum & u64::from(u32::MAX)) + (sum >> 32);
-    u16::from_be(fold(sum))
+    let (words, rest) = bytes.as_chunks();
+    let sum = words.iter().map(|word| u128::from(machine::word(word))).sum::<u128>();
+    // The upper half counts how often the lower one overflowed.
+    let (sum, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
+    let sum = (sum & u64::from(u32::MAX)) + (sum >> 32) + u64::from(carry);
+    u16::from_be(fold(sum + pairs(rest)))
 }
 
 /// The sum of pairs of bytes. One without a partner has a zero.
@@ -37,7 +31,7 @@ fn fold(mut sum: u64) -> u16 {
 }
 
 /// The sum of two sums.
-pub(super) fn add(one: u16, two: u16) -> u16 {
+pub fn add(one: u16, two: u16) -> u16 {
     fold(u64::from(one) + u64::from(two))
 }
 
