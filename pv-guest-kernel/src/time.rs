@@ -9,9 +9,32 @@ use core::time::Duration;
 
 use crate::{event, machine};
 
+const NANOSECONDS: u64 = 1_000_000_000;
+
 /// Time since this kernel started, by the virtual counter. Reading it does not trap.
 pub fn now() -> Duration {
-    machine::now()
+    machine::ticks().since_start()
+}
+
+/// A time as the counter counts it: ticks since this kernel started. Timers are kept so, since they
+/// are compared and armed more often than they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticks(pub(crate) u64);
+
+impl Ticks {
+    /// The first at which [`now`] has reached `time`: a sleeper never finds that it woke too early.
+    pub(crate) fn until(time: Duration) -> Ticks {
+        let frequency = machine::frequency();
+        let part = u64::from(time.subsec_nanos()).saturating_mul(frequency).div_ceil(NANOSECONDS);
+        Ticks(time.as_secs().saturating_mul(frequency).saturating_add(part))
+    }
+
+    pub(crate) fn since_start(self) -> Duration {
+        let frequency = machine::frequency().max(1);
+        let rest = self.0 % frequency * NANOSECONDS / frequency;
+        // Less than a second's nanoseconds.
+        Duration::new(self.0 / frequency, rest as u32)
+    }
 }
 
 /// Waits for this long.
@@ -21,7 +44,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Waits until [`now`] has reached `deadline`.
 pub fn sleep_until(deadline: Duration) -> Sleep {
-    Sleep { deadline, ticket: None }
+    Sleep { deadline: Ticks::until(deadline), ticket: None }
 }
 
 /// Time since 1970-01-01 00:00 UTC, if the monitor knows it.
@@ -37,25 +60,25 @@ struct Timers {
     issued: u64,
 }
 
-type Ticket = (Duration, u64);
+type Ticket = (Ticks, u64);
 
 impl Timers {
     const fn new() -> Timers {
         Timers { sleepers: BTreeMap::new(), issued: 0 }
     }
 
-    fn insert(&mut self, deadline: Duration, waker: Waker) -> Ticket {
+    fn insert(&mut self, deadline: Ticks, waker: Waker) -> Ticket {
         let ticket = (deadline, self.issued);
         self.issued = self.issued.wrapping_add(1);
         self.sleepers.insert(ticket, waker);
         ticket
     }
 
-    fn next_deadline(&self) -> Option<Duration> {
+    fn next_deadline(&self) -> Option<Ticks> {
         self.sleepers.first_key_value().map(|(&(deadline, _), _)| deadline)
     }
 
-    fn pop_expired(&mut self, now: Duration) -> Option<Waker> {
+    fn pop_expired(&mut self, now: Ticks) -> Option<Waker> {
         let first = self.sleepers.first_entry()?;
         (first.key().0 <= now).then(|| first.remove())
     }
@@ -66,14 +89,14 @@ crate::vcpu_local! {
 }
 
 /// When the next sleeper is due.
-pub(crate) fn next_deadline() -> Option<Duration> {
+pub(crate) fn next_deadline() -> Option<Ticks> {
     TIMERS.with(|timers| timers.borrow().next_deadline())
 }
 
 /// Wakes the sleepers that are due.
 pub(crate) fn wake_expired() {
     let Some(deadline) = next_deadline() else { return };
-    let now = now();
+    let now = machine::ticks();
     if deadline > now {
         return;
     }
@@ -86,7 +109,7 @@ pub(crate) fn wake_expired() {
 #[derive(Debug)]
 #[must_use = "a sleep does nothing unless awaited"]
 pub struct Sleep {
-    deadline: Duration,
+    deadline: Ticks,
     ticket: Option<Ticket>,
 }
 
@@ -103,7 +126,7 @@ impl Future for Sleep {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.cancel();
-        if now() >= self.deadline {
+        if machine::ticks() >= self.deadline {
             return Poll::Ready(());
         }
         let (deadline, waker) = (self.deadline, context.waker().clone());
@@ -132,13 +155,13 @@ mod tests {
         ) {
             let mut timers = Timers::new();
             for &deadline in &deadlines {
-                timers.insert(Duration::from_nanos(deadline), Waker::noop().clone());
+                timers.insert(Ticks(deadline), Waker::noop().clone());
             }
-            let mut last = Duration::ZERO;
+            let mut last = Ticks(0);
             let mut fired = 0;
             while let Some(deadline) = timers.next_deadline() {
-                if timers.pop_expired(Duration::from_nanos(now)).is_none() {
-                    prop_assert!(deadline > Duration::from_nanos(now));
+                if timers.pop_expired(Ticks(now)).is_none() {
+                    prop_assert!(deadline > Ticks(now));
                     break;
                 }
                 prop_assert!(deadline >= last);
@@ -146,6 +169,12 @@ mod tests {
                 fired += 1;
             }
             prop_assert_eq!(fired, deadlines.iter().filter(|&&deadline| deadline <= now).count());
+        }
+
+        #[test]
+        fn a_time_in_ticks_is_not_before_it(nanoseconds: u64) {
+            let time = Duration::from_nanos(nanoseconds);
+            prop_assert!(Ticks::until(time).since_start() >= time);
         }
     }
 

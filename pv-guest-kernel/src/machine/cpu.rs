@@ -3,7 +3,6 @@
 use core::arch::asm;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::time::Duration;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::TPIDR_EL1;
@@ -11,6 +10,7 @@ use abi::hypercall::{HVC_TAG, Number};
 use tock_registers::interfaces::Readable;
 
 use super::timer;
+use crate::time::Ticks;
 
 /// The vCPU that executes this. Boot has set the register, and nothing else uses it.
 #[inline(always)]
@@ -43,7 +43,7 @@ pub(crate) unsafe fn hypercall(number: Number, arguments: [u64; 5]) -> i64 {
 }
 
 /// Sleeps until an interrupt is pending (it need not be unmasked) or the deadline has come.
-pub(crate) fn wait(deadline: Option<Duration>) {
+pub(crate) fn wait(deadline: Option<Ticks>) {
     timer::set(deadline);
     // SAFETY: waiting changes nothing. The barrier makes what was written before visible to
     // others before this CPU stops.

@@ -43,7 +43,7 @@ pub(crate) use {
     secondary::{Start, firmware_call},
     shared::{event_pages, grant_frame, grantable_frame, mapped_page, set_grant_window},
     stack::behind as stacks_behind,
-    timer::{now, start as start_timer},
+    timer::{frequency, start as start_timer, ticks},
 };
 
 #[cfg(not(target_os = "none"))]

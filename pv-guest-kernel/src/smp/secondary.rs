@@ -15,6 +15,7 @@ use super::mailbox::{Job, Mailbox};
 use crate::hypercall::event_channel;
 use crate::local::StaysHome;
 use crate::shared::SharedPage;
+use crate::time::Ticks;
 use crate::{event, hypercall, machine, time};
 
 /// How often a vCPU was interrupted by what.
@@ -144,8 +145,8 @@ impl Vcpu {
 
     /// Waits for this long, in WFI.
     pub fn sleep(&self, duration: Duration) {
-        let deadline = time::now().saturating_add(duration);
-        while time::now() < deadline {
+        let deadline = Ticks::until(time::now().saturating_add(duration));
+        while machine::ticks() < deadline {
             machine::wait(Some(deadline));
             self.record.take_interrupts();
         }

@@ -1,7 +1,6 @@
 //! Tasks of vCPU 0 that other vCPUs have woken.
 
 use core::sync::atomic::{AtomicU32, Ordering};
-use core::time::Duration;
 
 use abi::{Errno, Port, VcpuId};
 use async_task::Runnable;
@@ -10,6 +9,7 @@ use super::mailbox::Mailbox;
 use crate::hypercall::event_channel;
 use crate::local::HOME;
 use crate::machine;
+use crate::time::Ticks;
 
 static WOKEN: Mailbox<Runnable> = Mailbox::new();
 
@@ -42,7 +42,7 @@ pub(crate) fn collect(mut make_ready: impl FnMut(Runnable)) {
 }
 
 /// Sleeps until there is something for vCPU 0 to look at.
-pub(crate) fn wait(deadline: Option<Duration>) {
+pub(crate) fn wait(deadline: Option<Ticks>) {
     match PORT.load(Ordering::Relaxed) {
         NO_PORT => machine::wait(deadline),
         _ => WOKEN.sleep_if_empty(|| machine::wait(deadline)),

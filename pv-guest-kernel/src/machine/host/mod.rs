@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use abi::hypercall::Number;
 use abi::{DomId, Errno, Gfn};
@@ -26,6 +26,7 @@ use crate::device_tree::PrivateInterrupts;
 use crate::event::Pages;
 use crate::interrupt::Trigger;
 use crate::shared::SharedPage;
+use crate::time::Ticks;
 
 pub use monitor::{Holdings, Monitor, Running};
 
@@ -78,8 +79,13 @@ pub(crate) fn private_interrupts() -> PrivateInterrupts {
 
 pub(crate) fn send_sgi(_: u32, _: u32) {}
 
-pub(crate) fn now() -> Duration {
-    START.elapsed()
+/// Nanoseconds, here.
+pub(crate) fn ticks() -> Ticks {
+    Ticks(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
+}
+
+pub(crate) fn frequency() -> u64 {
+    1_000_000_000
 }
 
 pub(crate) fn word(bytes: &[u8; 8]) -> u64 {
@@ -87,9 +93,9 @@ pub(crate) fn word(bytes: &[u8; 8]) -> u64 {
 }
 
 /// Sleeps until the deadline or an event.
-pub(crate) fn wait(deadline: Option<Duration>) {
+pub(crate) fn wait(deadline: Option<Ticks>) {
     let (monitor, domain) = seat();
-    monitor.wait(domain, deadline);
+    monitor.wait(domain, deadline.map(Ticks::since_start));
 }
 
 pub(crate) fn halt() -> ! {

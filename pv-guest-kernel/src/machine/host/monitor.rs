@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use abi::DomId;
 
+use super::SEAT;
 use super::ports::Ports;
 use super::table::{Mapped, Table};
-use super::{SEAT, now};
-use crate::executor;
+use crate::{executor, time};
 
 /// How long a domain may have nothing to do before its test is taken to hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,7 +128,7 @@ impl Monitor {
     pub(super) fn wait(&self, domain: DomId, deadline: Option<Duration>) {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(deadline.is_some() || !state.alone, "all tasks wait, and nothing can wake them");
-        let time = deadline.map_or(PATIENCE, |deadline| deadline.saturating_sub(now()));
+        let time = deadline.map_or(PATIENCE, |deadline| deadline.saturating_sub(time::now()));
         let quiet = |state: &mut State| !state.domain(domain).events.is_announced();
         let waited = self.0.announced.wait_timeout_while(state, time, quiet);
         let (state, result) = waited.unwrap_or_else(PoisonError::into_inner);
