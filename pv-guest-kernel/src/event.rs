@@ -15,6 +15,7 @@ use abi::event::Virq;
 use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
 use abi::{DomId, Errno, Port};
 
+use crate::executor;
 use crate::hypercall::event_channel;
 use crate::local::StaysHome;
 use crate::machine;
@@ -92,7 +93,7 @@ impl Channel {
                 if take(&mut slot.fired) {
                     return Poll::Ready(());
                 }
-                slot.waker = Some(context.waker().clone());
+                executor::remember(&mut slot.waker, context.waker());
                 Poll::Pending
             })
         })
@@ -280,7 +281,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::executor;
 
     fn pages() -> Pages {
         Pages {

@@ -1,11 +1,11 @@
 //! Runs tasks: between them it collects events, when none is ready the vCPU sleeps.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::task::{Context, Poll, Waker};
 
 use async_task::Runnable;
 
@@ -18,7 +18,7 @@ pub type MainFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 crate::vcpu_local! {
     /// Tasks that can go on, in the order in which they were woken.
-    static READY: RefCell<VecDeque<Runnable>> = RefCell::new(VecDeque::new());
+    static READY: RefCell<Vec<Runnable>> = RefCell::new(Vec::new());
 }
 
 /// Used by [`crate::guest_main!`].
@@ -42,7 +42,7 @@ fn make_ready(runnable: Runnable) {
     if !local::at_home() {
         return smp::push(runnable);
     }
-    READY.with(|ready| ready.borrow_mut().push_back(runnable));
+    READY.with(|ready| ready.borrow_mut().push(runnable));
 }
 
 #[cfg(target_os = "none")]
@@ -63,6 +63,13 @@ where
     F::Output: 'static,
 {
     async_task::spawn_local(future, make_ready)
+}
+
+/// Keeps a waker unless the same one is there already, which costs less.
+pub(crate) fn remember(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
 }
 
 /// Lets the other ready tasks run first.
@@ -88,9 +95,14 @@ where
     F::Output: 'static,
 {
     let mut main = core::pin::pin!(spawn(main));
-    let waker = core::task::Waker::noop();
+    let waker = Waker::noop();
+    let mut round = Vec::new();
     loop {
-        run_ready_tasks();
+        // What these wake waits for the next round, after a look at events.
+        READY.with(|ready| core::mem::swap(&mut *ready.borrow_mut(), &mut round));
+        for runnable in round.drain(..) {
+            runnable.run();
+        }
         if main.is_finished()
             && let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(waker))
         {
@@ -100,17 +112,6 @@ where
         if READY.with(|ready| ready.borrow().is_empty()) {
             smp::wait(time::next_deadline());
             collect_wakeups();
-        }
-    }
-}
-
-/// Runs those that are ready now; what they wake waits for the next round, after a look at events.
-fn run_ready_tasks() {
-    let count = READY.with(|ready| ready.borrow().len());
-    for _ in 0..count {
-        let next = READY.with(|ready| ready.borrow_mut().pop_front());
-        if let Some(runnable) = next {
-            runnable.run();
         }
     }
 }
