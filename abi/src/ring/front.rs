@@ -43,6 +43,11 @@ impl<M: SharedMemory, Request: Message, Response: Message> FrontRing<M, Request,
         self.page.slots().saturating_sub(self.outstanding())
     }
 
+    /// Requests that the peer was not shown yet.
+    pub fn unpublished(&self) -> u32 {
+        self.produced.wrapping_sub(self.published)
+    }
+
     /// Writes a request into the next slot. The peer sees it after [`publish`](Self::publish).
     pub fn push(&mut self, request: &Request) -> Result<(), RingError> {
         if self.free() == 0 {
@@ -58,6 +63,11 @@ impl<M: SharedMemory, Request: Message, Response: Message> FrontRing<M, Request,
     pub fn publish(&mut self) -> bool {
         let old = core::mem::replace(&mut self.published, self.produced);
         self.page.publish(Index::RequestProducer, Index::RequestEvent, old, self.produced)
+    }
+
+    /// Whether there is a response, or something impossible, which [`pop`](Self::pop) refuses.
+    pub fn has_response(&self) -> bool {
+        self.available() != Ok(0)
     }
 
     /// Takes the next response, if there is one.

@@ -52,6 +52,10 @@ impl phy::Device for Interface {
     type TxToken<'a> = Outgoing<'a>;
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Outgoing<'_>)> {
+        // What is asked most often, and answered by no, comes first.
+        if !self.rings.as_ref()?.receive.has_frame() {
+            return None;
+        }
         let (rings, error) = self.with_room()?;
         let Rings { transmit, receive, abilities, .. } = rings;
         let received = match receive.next() {

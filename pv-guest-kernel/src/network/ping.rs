@@ -4,7 +4,7 @@ use alloc::rc::Rc;
 use alloc::vec;
 use core::future::poll_fn;
 use core::pin::pin;
-use core::task::Poll;
+use core::task::{Poll, Waker};
 use core::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -14,7 +14,7 @@ use smoltcp::socket::icmp;
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, Icmpv4Repr, IpAddress, Ipv4Address};
 use thiserror::Error;
 
-use super::stack::Stack;
+use super::stack::{Stack, State};
 use crate::time;
 
 /// Bytes of data in a ping that needs not be split.
@@ -91,25 +91,30 @@ impl Pinger {
         }
         let request =
             Icmpv4Repr::EchoRequest { ident: self.identifier, seq_no: self.sequence, data };
-        self.poll(|socket, waker| match socket.send(request.buffer_len(), IpAddress::Ipv4(to)) {
-            Ok(bytes) => {
-                let mut packet = Icmpv4Packet::new_unchecked(bytes);
-                // The stack makes a message of it anew, which gets the sum.
-                request.emit(&mut packet, &ChecksumCapabilities::ignored());
-                Poll::Ready(Ok(()))
+        let try_send = |socket: &mut icmp::Socket<'_>, waker: &Waker| {
+            match socket.send(request.buffer_len(), IpAddress::Ipv4(to)) {
+                Ok(bytes) => {
+                    let mut packet = Icmpv4Packet::new_unchecked(bytes);
+                    // The stack makes a message of it anew, which gets the sum.
+                    request.emit(&mut packet, &ChecksumCapabilities::ignored());
+                    Poll::Ready(Ok(()))
+                }
+                Err(icmp::SendError::BufferFull) => {
+                    socket.register_send_waker(waker);
+                    Poll::Pending
+                }
+                Err(icmp::SendError::Unaddressable) => Poll::Ready(Err(PingError::Unreachable)),
             }
-            Err(icmp::SendError::BufferFull) => {
-                socket.register_send_waker(waker);
-                Poll::Pending
-            }
-            Err(icmp::SendError::Unaddressable) => Poll::Ready(Err(PingError::Unreachable)),
+        };
+        poll_fn(|context| {
+            self.stack.poll_with(|state| try_send(self.socket(state), context.waker()))
         })
         .await
     }
 
     /// Waits for the answer to the last ping. Answers to earlier ones are too late.
     async fn answer(&self, from: Ipv4Address, data: &[u8]) -> Result<(), PingError> {
-        self.poll(|socket, waker| {
+        let try_receive = |socket: &mut icmp::Socket<'_>, waker: &Waker| {
             while let Ok((bytes, sender)) = socket.recv() {
                 let Ok(message) = Icmpv4Packet::new_checked(bytes) else { continue };
                 let asked = message.msg_type() == Icmpv4Message::EchoReply
@@ -121,20 +126,15 @@ impl Pinger {
             }
             socket.register_recv_waker(waker);
             Poll::Pending
+        };
+        poll_fn(|context| {
+            self.stack.poll_quietly(|state| try_receive(self.socket(state), context.waker()))
         })
         .await
     }
 
-    async fn poll<T>(
-        &self,
-        mut work: impl FnMut(&mut icmp::Socket<'static>, &core::task::Waker) -> Poll<T>,
-    ) -> T {
-        poll_fn(|context| {
-            self.stack.poll_with(|state| {
-                work(state.sockets.get_mut::<icmp::Socket<'_>>(self.handle), context.waker())
-            })
-        })
-        .await
+    fn socket<'s>(&self, state: &'s mut State) -> &'s mut icmp::Socket<'static> {
+        state.sockets.get_mut(self.handle)
     }
 }
 

@@ -89,6 +89,11 @@ impl Rings {
         Ok(())
     }
 
+    /// Gives the backend pages before it runs out of them.
+    pub(super) fn replenish(&mut self) -> Result<(), Error> {
+        if self.receive.runs_low() { self.flush() } else { Ok(()) }
+    }
+
     /// To be called before waiting: whether there is something already.
     pub(super) fn final_check(&mut self) -> Result<bool, Error> {
         Ok(self.receive.final_check()? || self.transmit.final_check()?)

@@ -35,9 +35,9 @@ const BURST: usize = 64;
 pub(super) struct Stack {
     configuration: Configuration,
     state: RefCell<Option<State>>,
-    /// The driver, while it waits.
+    /// The driver, when it has waited.
     driver: RefCell<Option<Waker>>,
-    /// A socket was used since the driver looked.
+    /// A socket was used since the driver looked, and the driver was woken.
     used: Cell<bool>,
     changed: Condition,
 }
@@ -81,17 +81,25 @@ impl Stack {
 
     /// The same for what is to be tried until it is ready: only then it was a change.
     pub(super) fn poll_with<R>(&self, work: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
-        // A socket exists only after the stack.
-        let result = self.state.borrow_mut().as_mut().map_or(Poll::Pending, work);
+        let result = self.poll_quietly(work);
         if result.is_ready() {
             self.wake_driver();
         }
         result
     }
 
+    /// The same for what gives the driver nothing to do, as taking a packet that has come does.
+    pub(super) fn poll_quietly<R>(&self, work: impl FnOnce(&mut State) -> Poll<R>) -> Poll<R> {
+        // A socket exists only after the stack.
+        self.state.borrow_mut().as_mut().map_or(Poll::Pending, work)
+    }
+
     fn wake_driver(&self) {
-        self.used.set(true);
-        self.driver.take().into_iter().for_each(Waker::wake);
+        if !self.used.replace(true)
+            && let Some(driver) = self.driver.borrow().as_ref()
+        {
+            driver.wake_by_ref();
+        }
     }
 
     /// Waits until the stack, which may have changed, gives something.
@@ -118,7 +126,14 @@ impl Stack {
     /// Lets the stack work whenever there is something to do, until the backend breaks the protocol.
     async fn work(self: Rc<Stack>) -> Error {
         loop {
-            match self.poll() {
+            match self.receive() {
+                Ok(0) => {}
+                // Whoever was woken has its turn before what is to be sent is looked at: its answer
+                // leaves together with the acknowledgement, and not after it.
+                Ok(_) => executor::yield_now().await,
+                Err(error) => return error,
+            }
+            match self.send() {
                 Ok(delay) => self.wait(delay).await,
                 Err(error) => return error,
             }
@@ -135,12 +150,17 @@ impl Stack {
         self.changed.notify();
     }
 
-    /// Lets the stack work. Returns how long it has nothing to do by itself.
-    fn poll(&self) -> Result<Option<Duration>, Error> {
+    /// Takes what has come. Returns how many frames that were.
+    fn receive(&self) -> Result<usize, Error> {
+        self.state.borrow_mut().as_mut().map_or(Ok(0), State::receive)
+    }
+
+    /// Sends what is to be sent. Returns how long the stack has nothing to do by itself.
+    fn send(&self) -> Result<Option<Duration>, Error> {
         self.used.set(false);
         let mut state = self.state.borrow_mut();
         let Some(state) = state.as_mut() else { return Ok(None) };
-        let (delay, changed) = state.poll()?;
+        let (delay, changed) = state.send()?;
         if changed {
             self.changed.notify();
         }
@@ -155,7 +175,7 @@ impl Stack {
             if self.used.get() {
                 return Poll::Ready(());
             }
-            remember(&mut self.driver.borrow_mut(), context.waker());
+            executor::remember(&mut self.driver.borrow_mut(), context.waker());
             let state = self.state.borrow();
             match state.as_ref().and_then(|state| state.device.rings.as_ref()) {
                 Some(rings) => pin!(rings.channel().wait()).poll(context),
@@ -206,28 +226,34 @@ impl State {
         })
     }
 
-    /// Takes what has come and sends what is to be sent. Returns how long there is nothing to do
-    /// without cause, and whether somebody who waits should look.
-    fn poll(&mut self) -> Result<(Option<Duration>, bool), Error> {
+    /// Takes what has come, but not more than a burst. Returns how many frames that were.
+    fn receive(&mut self) -> Result<usize, Error> {
         let now = now();
-        self.reap();
         let mut count = 0;
         while count < BURST && self.receive_one(now) {
             count += 1;
         }
+        self.device.rings.as_mut().map_or(Ok(()), Rings::replenish)?;
+        Ok(count)
+    }
+
+    /// Sends what is to be sent. Returns how long there is nothing to do without cause, and whether
+    /// somebody who waits should look.
+    fn send(&mut self) -> Result<(Option<Duration>, bool), Error> {
+        let now = now();
+        self.reap();
         self.interface.poll_maintenance(now);
         // Each round sends a frame for each socket that has something to send.
         while let iface::PollResult::SocketStateChanged =
             self.interface.poll_egress(now, &mut self.device, &mut self.sockets)
         {}
-        let mut changed = count > 0;
-        changed |= self.follow_dhcp();
+        let changed = self.follow_dhcp();
         for backlog in self.backlogs.values_mut() {
             backlog.update(&mut self.sockets);
         }
         let more = self.settle()?;
         let delay = self.interface.poll_delay(now, &self.sockets).map(Duration::from);
-        Ok((if more || count == BURST { Some(Duration::ZERO) } else { delay }, changed))
+        Ok((if more { Some(Duration::ZERO) } else { delay }, changed))
     }
 
     /// Shows the backend what was done. Says whether it has something more.
@@ -276,13 +302,6 @@ impl State {
             Some(dhcpv4::Event::Deconfigured) => configure(&mut self.interface, None, None),
         }
         true
-    }
-}
-
-/// Keeps a waker unless the same one is there already, which costs less.
-fn remember(place: &mut Option<Waker>, waker: &Waker) {
-    if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-        *place = Some(waker.clone());
     }
 }
 

@@ -3,14 +3,14 @@
 use alloc::rc::Rc;
 use alloc::vec;
 use core::future::poll_fn;
-use core::task::Poll;
+use core::task::{Poll, Waker};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::udp;
 use smoltcp::wire::{IpAddress, IpEndpoint, Ipv4Address};
 use thiserror::Error;
 
-use super::stack::Stack;
+use super::stack::{Stack, State};
 
 /// Bytes of data in a packet that needs not be split.
 pub const UDP_MAX: usize = 1472;
@@ -52,7 +52,7 @@ impl UdpSocket {
 
     /// Waits for a packet; returns its length and its sender. What does not fit is lost.
     pub async fn receive(&self, bytes: &mut [u8]) -> (usize, (Ipv4Address, u16)) {
-        self.poll(|socket, waker| match socket.recv() {
+        let mut try_receive = |socket: &mut udp::Socket<'_>, waker: &Waker| match socket.recv() {
             Ok((data, metadata)) => {
                 let count = data.len().min(bytes.len());
                 let (place, _) = bytes.split_at_mut(count);
@@ -69,6 +69,9 @@ impl UdpSocket {
                 socket.register_recv_waker(waker);
                 Poll::Pending
             }
+        };
+        poll_fn(|context| {
+            self.stack.poll_quietly(|state| try_receive(self.socket(state), context.waker()))
         })
         .await
     }
@@ -81,27 +84,24 @@ impl UdpSocket {
         if bytes.len() > UDP_MAX {
             return Err(UdpError::TooLong(bytes.len()));
         }
-        self.poll(|socket, waker| match socket.send_slice(bytes, IpEndpoint::from(to)) {
+        let try_send = |socket: &mut udp::Socket<'_>, waker: &Waker| match socket
+            .send_slice(bytes, IpEndpoint::from(to))
+        {
             Ok(()) => Poll::Ready(Ok(())),
             Err(udp::SendError::BufferFull) => {
                 socket.register_send_waker(waker);
                 Poll::Pending
             }
             Err(udp::SendError::Unaddressable) => Poll::Ready(Err(UdpError::Unreachable)),
+        };
+        poll_fn(|context| {
+            self.stack.poll_with(|state| try_send(self.socket(state), context.waker()))
         })
         .await
     }
 
-    async fn poll<T>(
-        &self,
-        mut work: impl FnMut(&mut udp::Socket<'static>, &core::task::Waker) -> Poll<T>,
-    ) -> T {
-        poll_fn(|context| {
-            self.stack.poll_with(|state| {
-                work(state.sockets.get_mut::<udp::Socket<'_>>(self.handle), context.waker())
-            })
-        })
-        .await
+    fn socket<'s>(&self, state: &'s mut State) -> &'s mut udp::Socket<'static> {
+        state.sockets.get_mut(self.handle)
     }
 }
 

@@ -70,6 +70,11 @@ impl Receive {
         Ok(receive)
     }
 
+    /// Whether there is a frame to be taken, or something that is none.
+    pub(in crate::network) fn has_frame(&self) -> bool {
+        self.ring.has_response()
+    }
+
     /// Takes the next frame, if there is one, and lends the pages of the one before again. Frames that
     /// the backend failed to deliver are left out.
     pub(in crate::network) fn next(&mut self) -> Result<Option<(&mut [u8], RxFlags)>, Error> {
@@ -178,6 +183,11 @@ impl Receive {
         self.ring.push(&RxRequest { id, padding: 0, reference })?;
         self.posted.push_back(id);
         Ok(())
+    }
+
+    /// Whether the backend may run out of pages while it is not shown those that are lent again.
+    pub(super) fn runs_low(&self) -> bool {
+        self.ring.unpublished() >= Ring::SLOTS / 4
     }
 
     pub(super) fn publish(&mut self) -> Result<bool, Error> {

@@ -165,6 +165,7 @@ fn a_full_ring_has_no_room_until_it_is_answered() {
     assert!(!rings.final_check().unwrap());
     assert!(backend.take().is_some());
     assert!(rings.final_check().unwrap(), "it waits for room");
+    assert!(!rings.final_check().unwrap(), "and has it now");
     assert!(rings.transmit.has_room().unwrap());
 }
 

@@ -28,7 +28,8 @@ pub(in crate::network) struct Transmit {
     /// A slot's identifier is its page's number here.
     pages: Outbox,
     busy: [bool; PAGES],
-    /// Pages that were used or passed over, ever; the ring of them divides that evenly.
+    /// Pages that were used or passed over, ever; the ring of them divides that evenly. From here on
+    /// there are enough in a row for the longest frame.
     next: usize,
     /// And of those, how many have come back in a row.
     oldest: usize,
@@ -60,14 +61,20 @@ impl Transmit {
         self.ring.free() >= SLOTS_MAX && self.place().is_some()
     }
 
-    /// Where the longest frame finds room in a row. The pages at the end are passed over if they are
-    /// too few.
+    /// Where the longest frame finds room.
     fn place(&self) -> Option<usize> {
-        let before_end = PAGES - self.next % PAGES;
-        let passed = if before_end < PAGES_MAX { before_end } else { 0 };
         let used = self.next.wrapping_sub(self.oldest);
-        let fits = used + passed + PAGES_MAX <= PAGES;
-        fits.then_some(self.next.wrapping_add(passed))
+        (used + PAGES_MAX <= PAGES).then_some(self.next % PAGES)
+    }
+
+    /// Says that so many pages were used. Those at the end are passed over if they are too few for the
+    /// next frame.
+    fn advance(&mut self, count: usize) {
+        self.next = self.next.wrapping_add(count);
+        let before_end = PAGES - self.next % PAGES;
+        if before_end < PAGES_MAX {
+            self.next = self.next.wrapping_add(before_end);
+        }
     }
 
     pub(super) fn reap(&mut self) -> Result<(), Error> {
@@ -87,7 +94,7 @@ impl Transmit {
     /// Where a frame of this length is to be written before it is sent; there must be room.
     pub(in crate::network) fn frame(&mut self, length: usize) -> Option<&mut [u8]> {
         let first = self.place()?;
-        self.pages.bytes(first % PAGES, length)
+        self.pages.bytes(first, length)
     }
 
     /// Puts the frame that was written last on the ring.
@@ -107,12 +114,12 @@ impl Transmit {
             flags.set(TxFlags::EXTRA_INFO, is_first && segment_size.is_some());
             let part = PAGE_SIZE.min(length - index * PAGE_SIZE) as u16;
             let size = if is_first { size } else { part };
-            self.push(first % PAGES + index, flags, size)?;
+            self.push(first + index, flags, size)?;
             if let Some(segment_size) = segment_size.filter(|_| is_first) {
                 self.ring.push(&ExtraInfo::segmentation(segment_size.get()).into_tx())?;
             }
         }
-        self.next = first.wrapping_add(count);
+        self.advance(count);
         Ok(())
     }
 
@@ -127,9 +134,10 @@ impl Transmit {
         self.ring.publish()
     }
 
-    /// What was sent is of interest only while there is no room to send more.
+    /// What was sent is of interest only while there is no room to send more: says whether there is
+    /// again, or will be.
     pub(super) fn final_check(&mut self) -> Result<bool, Error> {
-        Ok(!self.is_free() && self.ring.final_check()?)
+        Ok(!self.is_free() && (self.has_room()? || self.ring.final_check()?))
     }
 
     /// Pages that the backend has not given back.
