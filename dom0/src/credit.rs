@@ -51,15 +51,21 @@ impl Credit {
     pub fn wait_until(&mut self, now: Duration) -> Option<Duration> {
         let rate = self.rate?;
         if now >= self.refill {
-            // What was not used before is lost: no bursts after a pause.
-            let elapsed = (now - self.refill).as_nanos() / rate.interval.as_nanos() + 1;
-            let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
-            let amount = i64::try_from(rate.amount).unwrap_or(i64::MAX);
-            let earned = amount.saturating_mul(elapsed.into());
-            self.left = self.left.saturating_add(earned).min(amount);
-            self.refill = self.refill.saturating_add(rate.interval.saturating_mul(elapsed));
+            self.earn(rate, now);
         }
         (self.left <= 0).then_some(self.refill)
+    }
+
+    /// Begins the interval in which `now` lies. Most guests have no rate: not to be in their way.
+    #[inline(never)]
+    fn earn(&mut self, rate: Rate, now: Duration) {
+        // What was not used before is lost: no bursts after a pause.
+        let elapsed = (now - self.refill).as_nanos() / rate.interval.as_nanos() + 1;
+        let elapsed = u32::try_from(elapsed).unwrap_or(u32::MAX);
+        let amount = i64::try_from(rate.amount).unwrap_or(i64::MAX);
+        let earned = amount.saturating_mul(elapsed.into());
+        self.left = self.left.saturating_add(earned).min(amount);
+        self.refill = self.refill.saturating_add(rate.interval.saturating_mul(elapsed));
     }
 
     /// So much was done.

@@ -118,11 +118,14 @@ pub(super) fn forward<'p>(
     with(|switch| {
         let now = time::now();
         for frame in frames {
-            switch.route(from, &frame, now);
+            let (receiver, sender) = frame.addresses();
+            switch.bridge.learn(sender, from, now);
+            switch.send(from, receiver, &frame, now);
         }
         let mut answers = core::mem::take(&mut switch.burst.answers);
         for answer in answers.drain(..) {
-            switch.route(PortId::DOM0, &answer, now);
+            let (receiver, _) = answer.addresses();
+            switch.send(PortId::DOM0, receiver, &answer, now);
         }
         switch.burst.answers = answers;
         switch.burst.finish()
@@ -139,10 +142,8 @@ impl Switch {
     }
 
     /// Begins to deliver a frame to all who shall get it.
-    fn route(&mut self, from: PortId, frame: &Frame<'_>, now: Duration) {
-        let (receiver, sender) = frame.addresses();
-        self.bridge.learn(sender, from, now);
-        match self.bridge.route(receiver, from, now) {
+    fn send(&mut self, from: PortId, to: MacAddress, frame: &Frame<'_>, now: Duration) {
+        match self.bridge.route(to, from, now) {
             Route::To(id) => {
                 if let Some(port) = self.ports.get(&id) {
                     self.burst.deliver(id, port, frame);
@@ -206,11 +207,15 @@ impl Burst {
     }
 
     fn hand_over(&mut self, id: PortId, port: &Port, frames: &[Frame<'_>]) {
-        for frame in frames {
-            match port {
-                Port::Uplink(uplink) => uplink.send(frame),
-                Port::Dom0 => self.answers.extend(self.station.answer(frame)),
-                Port::Guest(receiver) => receiver.place(frame, &mut self.copies),
+        let frames = frames.iter();
+        match port {
+            Port::Uplink(uplink) => frames.for_each(|frame| uplink.send(frame)),
+            Port::Guest(receiver) => {
+                frames.for_each(|frame| receiver.place(frame, &mut self.copies));
+            }
+            Port::Dom0 => {
+                let answers = frames.filter_map(|frame| self.station.answer(frame));
+                return self.answers.extend(answers);
             }
         }
         if !self.touched.iter().any(|(touched, _)| *touched == id) {
