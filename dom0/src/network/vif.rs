@@ -11,7 +11,6 @@ use abi::net::{MacAddress, key};
 use abi::ring::BackRing;
 use abi::{DomId, GrantRef, Port};
 use embassy_futures::select::{Either3, select3};
-use futures_util::FutureExt;
 use futures_util::future::select_all;
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, CopyBatch, End, Mapping};
@@ -67,14 +66,20 @@ pub(crate) async fn serve(device: &Device) -> Result<(), Error> {
         heads: Vec::new(),
         copies: CopyBatch::default(),
     };
-    let senders = queues.into_iter().map(|queue| sender(queue).run().boxed_local());
-    let senders = select_all(senders);
     device.switch_state(State::Connected).await?;
-    let error = match select3(senders, device.ended(), receiver.fault()).await {
+    // Tasks of their own, so that nothing else is looked at for each frame.
+    let senders = queues.into_iter().map(|queue| executor::spawn(sender(queue).run()));
+    let mut senders: Vec<_> = senders.collect();
+    let offence = select_all(&mut senders);
+    let error = match select3(offence, device.ended(), receiver.fault()).await {
         Either3::First((offence, ..)) => refused(&offence),
         Either3::Second(error) => error,
         Either3::Third(fault) => refused(&fault),
     };
+    for sender in senders {
+        // The rings are not to be used any more when the guest hears that they are not.
+        sender.cancel().await;
+    }
     log::debug!("{device}: {} frames found no room in the guest", receiver.dropped());
     Err(error)
 }
