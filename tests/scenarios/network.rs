@@ -157,7 +157,7 @@ fn ping(shell: &mut Shell, _: &Stage) -> Result<()> {
 
 /// The machine counts instructions here, so that no other load changes the figure.
 fn ping_cost(shell: &mut Shell, _: &Stage) -> Result<()> {
-    const INSTRUCTIONS_MAX: u64 = 12_000;
+    const INSTRUCTIONS_MAX: u64 = 10_000;
     let command = "xl create -c ping cmdline='ip=10.0.2.16/24 count=20'";
     let output = shell.succeeds(command)?;
     let median = number_before(&output, "median,")?;
