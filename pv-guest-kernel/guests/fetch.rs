@@ -1,5 +1,6 @@
-//! `fetch`: gets `bytes=N` bytes from the guest `web` at `from=ADDRESS`, checks each of them (unless
-//! `check=0`: that costs more than to get them), and says what that took.
+//! `fetch`: gets `bytes=N` bytes from the guest `web` at `from=ADDRESS` by each of `connections=N`
+//! connections at once, checks each of them (unless `check=0`: that costs more than to get them), and
+//! says what that took, and what each queue of the interface carried if there are several (`queues=N`).
 
 #![no_std]
 #![no_main]
@@ -14,7 +15,7 @@ use pv_guest_kernel::abi::sched::ShutdownReason;
 use pv_guest_kernel::device_tree::InvalidArgument;
 use pv_guest_kernel::network::{Buffers, Ipv4Address, Network, StartError, TcpError, TcpStream};
 use pv_guest_kernel::xenstore::Client;
-use pv_guest_kernel::{Environment, guest_main, power, println, time};
+use pv_guest_kernel::{Environment, executor, guest_main, power, println, time};
 use thiserror::Error;
 
 const PORT: u16 = 80;
@@ -33,7 +34,7 @@ enum Error {
     Store(#[from] Errno),
     #[error(transparent)]
     Network(#[from] StartError),
-    #[error("{0}; write from=10.0.2.15 bytes=1000000")]
+    #[error("{0}; write from=10.0.2.15 bytes=1000000 connections=1")]
     Argument(#[from] InvalidArgument),
     #[error(transparent)]
     Tcp(#[from] TcpError),
@@ -52,20 +53,42 @@ async fn main(environment: &'static Environment) {
 
 async fn fetch(environment: &Environment) -> Result<(), Error> {
     let from: Ipv4Address = environment.parsed("from", Ipv4Address::new(10, 0, 2, 15))?;
-    let bytes = environment.parsed("bytes", 1_000_000)?;
+    let bytes: u64 = environment.parsed("bytes", 1_000_000)?;
+    let connections: u64 = environment.parsed("connections", 1)?;
     let network = Network::start(environment, &Client::for_guest()?).await?;
     let address = network.address().await.address();
-    let mut stream = network.connect_tcp((from, PORT), BUFFERS).await?;
-    let start = time::now();
-    let request =
-        format!("GET /bytes?n={bytes} HTTP/1.1\r\nHost: {from}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
+    let mut streams = Vec::new();
+    for _ in 0..connections {
+        streams.push(network.connect_tcp((from, PORT), BUFFERS).await?);
+    }
     let check = environment.argument("check") != Some("0");
-    read_answer(&mut stream, bytes, check).await?;
+    let start = time::now();
+    let fetching: Vec<_> =
+        streams.into_iter().map(|stream| executor::spawn(get(stream, bytes, check))).collect();
+    let mut streams = Vec::new();
+    for task in fetching {
+        streams.push(task.await?);
+    }
     let time = time::now().saturating_sub(start);
-    stream.close().await;
+    for stream in streams {
+        stream.close().await;
+    }
+    let bytes = bytes.saturating_mul(connections);
     println!("fetch: {address} got {bytes} bytes from {from} in {} us", time.as_micros());
+    let traffic = network.traffic();
+    for (queue, traffic) in traffic.iter().enumerate().filter(|_| traffic.len() > 1) {
+        println!("fetch: queue {queue}: {traffic}");
+    }
     Ok(())
+}
+
+/// Asks for so many bytes, and gets them; gives the connection back.
+async fn get(mut stream: TcpStream, bytes: u64, check: bool) -> Result<TcpStream, Error> {
+    let request =
+        format!("GET /bytes?n={bytes} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    read_answer(&mut stream, bytes, check).await?;
+    Ok(stream)
 }
 
 /// Reads the answer to its end, which must be that of the bytes.

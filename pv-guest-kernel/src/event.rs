@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::cell::{OnceCell, RefCell};
 use core::mem::{offset_of, take};
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::task::{Poll, Waker};
+use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
 use abi::event::Virq;
@@ -88,16 +88,18 @@ impl Channel {
     /// Waits until the channel was signalled since the last wait ended. May return without cause.
     /// One task at a time can wait on a channel.
     pub async fn wait(&self) {
-        core::future::poll_fn(|context| {
-            with_slot(self.port, |slot| {
-                if take(&mut slot.fired) {
-                    return Poll::Ready(());
-                }
-                executor::remember(&mut slot.waker, context.waker());
-                Poll::Pending
-            })
+        core::future::poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// The same, of a task that looks by itself whether it goes on.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        with_slot(self.port, |slot| {
+            if take(&mut slot.fired) {
+                return Poll::Ready(());
+            }
+            executor::remember(&mut slot.waker, context.waker());
+            Poll::Pending
         })
-        .await
     }
 }
 

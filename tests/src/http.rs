@@ -43,13 +43,28 @@ impl Client {
         Ok(client)
     }
 
+    /// Gets a page of text.
+    ///
+    /// # Errors
+    /// The connection is broken, or it is no text.
+    pub fn text(&mut self, path: &str) -> Result<String> {
+        self.request(path)?;
+        let mut text = vec![0; self.read_header()?];
+        self.stream.read_exact(&mut text)?;
+        Ok(String::from_utf8(text)?)
+    }
+
+    fn request(&mut self, path: &str) -> Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
+    }
+
     /// Asks for `count` bytes.
     ///
     /// # Errors
     /// The connection is broken.
     pub fn ask(&mut self, count: usize) -> Result<()> {
-        let request = format!("GET /bytes?n={count} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
+        self.request(&format!("/bytes?n={count}"))
     }
 
     /// Reads the answer, which must be `count` right bytes.

@@ -43,6 +43,16 @@ impl<M: SharedMemory, Request: Message, Response: Message> FrontRing<M, Request,
         self.page.slots().saturating_sub(self.outstanding())
     }
 
+    /// Requests that were ever pushed, modulo 2^32.
+    pub fn produced(&self) -> u32 {
+        self.produced
+    }
+
+    /// Responses that were ever taken, modulo 2^32.
+    pub fn consumed(&self) -> u32 {
+        self.consumed
+    }
+
     /// Requests that the peer was not shown yet.
     pub fn unpublished(&self) -> u32 {
         self.produced.wrapping_sub(self.published)

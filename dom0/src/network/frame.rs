@@ -13,17 +13,12 @@ use abi::net::MacAddress;
 use abi::{DomId, GrantRef, PAGE_SIZE};
 use pv_guest_kernel::grant::{CopyBatch, End};
 use pv_guest_kernel::memory::OutOfMemory;
+use pv_guest_kernel::network::queue;
 use pv_guest_kernel::shared::SharedPage;
 use pv_guest_kernel::vcpu_local;
 
 /// Bytes of an Ethernet header.
 pub(super) const ETHERNET_HEADER: usize = 14;
-/// Where the addresses of IPv4 begin.
-const ADDRESSES: usize = ETHERNET_HEADER + 12;
-/// Where the ports end, if the header of IPv4 has no options.
-const PORTS_END: usize = ETHERNET_HEADER + 20 + 4;
-/// Spreads differences of few bits over the upper half (Knuth, volume 3, section 6.4).
-const SPREAD: u32 = 0x9e37_79b1;
 /// Bytes of the longest frame that can leave the machine, 1500 of data with a VLAN's tag. Frames up to
 /// it are copied into dom0 as a whole.
 pub(super) const WHOLE: usize = 1518;
@@ -143,20 +138,12 @@ impl Frame<'_> {
         (MacAddress([a, b, c, d, e, f]), MacAddress([g, h, i, j, k, l]))
     }
 
-    /// A number that all frames of a connection share, from the addresses and ports of IPv4. Of
-    /// other protocols it is what stands in the same places: all that counts is that it does not
-    /// change from frame to frame.
-    pub(super) fn flow(&self) -> u32 {
-        if self.head.length < PORTS_END {
-            return 0;
-        }
-        let mut bytes = [0; PORTS_END - ADDRESSES];
-        self.head.buffer.page().read_bytes(self.head.offset + ADDRESSES, &mut bytes);
-        let (words, _) = bytes.as_chunks::<4>();
-        let mix = |sum: u32, word: &[u8; 4]| {
-            (sum.rotate_left(5) ^ u32::from_le_bytes(*word)).wrapping_mul(SPREAD)
-        };
-        words.iter().fold(0, mix) >> 16
+    /// Which of so many queues it takes: all frames of a connection take the same.
+    pub(super) fn queue(&self, count: usize) -> usize {
+        let mut headers = [0; queue::HEADERS];
+        let (headers, _) = headers.split_at_mut(self.head.length.min(queue::HEADERS));
+        self.head.buffer.page().read_bytes(self.head.offset, headers);
+        queue::of_frame(headers, count)
     }
 
     /// A copy of its beginning, in `bytes`, which has room for [`PAGE_SIZE`].

@@ -104,7 +104,7 @@ impl Receiver {
     fn queue(&self, frame: &Frame<'_>) -> Option<&RefCell<Queue>> {
         match self.queues.as_slice() {
             [only] => Some(only),
-            queues => queues.get(frame.flow() as usize % queues.len().max(1)),
+            queues => queues.get(frame.queue(queues.len())),
         }
     }
 

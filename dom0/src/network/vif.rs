@@ -2,7 +2,7 @@
 
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::time::Duration;
@@ -14,6 +14,7 @@ use embassy_futures::select::{Either3, select3};
 use futures_util::future::select_all;
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, CopyBatch, End, Mapping};
+use pv_guest_kernel::network::queue;
 use pv_guest_kernel::shared::SharedPage;
 use pv_guest_kernel::xenbus::{Device, Error, State};
 use pv_guest_kernel::{executor, time};
@@ -131,17 +132,15 @@ impl Connection {
         }
         let mut queues = Vec::with_capacity(count);
         for index in 0..count {
-            // Those of a single one are not in a directory.
-            let directory = if count == 1 { String::new() } else { format!("queue-{index}/") };
-            queues.push(Queue::accept(device, &directory).await?);
+            queues.push(Queue::accept(device, &queue::key_prefix(index, count)).await?);
         }
         Ok(Connection { queues, abilities })
     }
 }
 
 impl Queue {
-    async fn accept(device: &Device, directory: &str) -> Result<Queue, Error> {
-        let key = |name: &str| format!("{directory}{name}");
+    async fn accept(device: &Device, prefix: &str) -> Result<Queue, Error> {
+        let key = |name: &str| format!("{prefix}{name}");
         let peer = device.peer();
         let tx = GrantRef(device.read_peer(&key(key::TX_RING)).await?);
         let rx = GrantRef(device.read_peer(&key(key::RX_RING)).await?);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/` | says what this is |
 //! | `/bytes?n=N` | N bytes: 0 to 250, again and again |
-//! | `/counters` | what was served |
+//! | `/counters` | what was served, and what each queue of the interface carried |
 //!
 //! `send=KIB` on the command line gives each connection another buffer for sending than 32 KiB.
 
@@ -80,9 +80,9 @@ async fn serve(environment: &Environment) -> Result<(), Error> {
         let stream = listener.accept().await;
         add(&counters.connections, 1);
         add(&counters.open, 1);
-        let counters = counters.clone();
+        let (network, counters) = (network.clone(), counters.clone());
         executor::spawn(async move {
-            if let Err(error) = answer_all(stream, &counters).await {
+            if let Err(error) = answer_all(stream, &network, &counters).await {
                 log::debug!("{error}");
             }
             counters.open.set(counters.open.get().saturating_sub(1));
@@ -92,7 +92,11 @@ async fn serve(environment: &Environment) -> Result<(), Error> {
 }
 
 /// Answers a connection's requests until it ends.
-async fn answer_all(stream: TcpStream, counters: &Counters) -> Result<(), TcpError> {
+async fn answer_all(
+    stream: TcpStream,
+    network: &Network,
+    counters: &Counters,
+) -> Result<(), TcpError> {
     let mut connection = Connection::new(stream);
     while let Some(target) = connection.next_request().await? {
         add(&counters.requests, 1);
@@ -100,7 +104,7 @@ async fn answer_all(stream: TcpStream, counters: &Counters) -> Result<(), TcpErr
         match (path, count(query)) {
             ("/", _) => connection.answer(Status::Okay, "text/html", INDEX.as_bytes()).await?,
             ("/counters", _) => {
-                let text = describe(counters);
+                let text = describe(counters) + &describe_queues(network);
                 connection.answer(Status::Okay, "text/plain", text.as_bytes()).await?;
             }
             ("/bytes", Some(count)) => {
@@ -148,6 +152,15 @@ fn describe(counters: &Counters) -> String {
         counters.bytes.get(),
         time::now().as_millis(),
     )
+}
+
+fn describe_queues(network: &Network) -> String {
+    let traffic = network.traffic();
+    traffic
+        .iter()
+        .enumerate()
+        .map(|(queue, traffic)| format!("queue {queue}: {traffic}\n"))
+        .collect()
 }
 
 fn add(counter: &Cell<u64>, count: u64) {

@@ -119,7 +119,7 @@ fn ipv4(frame: &mut [u8]) -> Option<Ipv4Packet<&mut [u8]>> {
     is_ipv4.then(|| Ipv4Packet::new_checked(bytes).ok()).flatten()
 }
 
-fn is_fragment<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> bool {
+pub(super) fn is_fragment<T: AsRef<[u8]>>(packet: &Ipv4Packet<T>) -> bool {
     packet.more_frags() || packet.frag_offset() != 0
 }
 

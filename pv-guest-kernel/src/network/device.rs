@@ -53,20 +53,21 @@ impl phy::Device for Interface {
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Outgoing<'_>)> {
         // What is asked most often, and answered by no, comes first.
-        if !self.rings.as_ref()?.receive.has_frame() {
+        if !self.rings.as_ref()?.has_frame() {
             return None;
         }
         let (rings, error) = self.with_room()?;
-        let Rings { transmit, receive, abilities, .. } = rings;
-        let received = match receive.next() {
-            Ok(received) => received.map(|(frame, flags)| Received { frame, flags })?,
+        let blank = rings.abilities.blank_checksums;
+        match rings.next() {
+            Ok(next) => next.map(|(frame, flags, transmit)| {
+                let outgoing = Outgoing { transmit, blank, error, segment_size: None };
+                (Received { frame, flags }, outgoing)
+            }),
             Err(cause) => {
                 *error = Some(cause);
-                return None;
+                None
             }
-        };
-        let blank = abilities.blank_checksums;
-        Some((received, Outgoing { transmit, blank, error, segment_size: None }))
+        }
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {

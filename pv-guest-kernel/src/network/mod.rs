@@ -18,6 +18,8 @@
 
 use alloc::rc::Rc;
 use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::fmt;
 
 use abi::Errno;
 use thiserror::Error as ErrorMessage;
@@ -32,13 +34,14 @@ mod configuration;
 mod device;
 mod ping;
 mod ports;
+pub mod queue;
 mod rings;
 mod stack;
 mod tcp;
 mod udp;
 
 pub use backlog::Buffers;
-pub use configuration::{BadArgument, Configuration};
+pub use configuration::{Addressing, BadArgument, Configuration};
 pub use ping::{PING_MAX, PingError, Pinger};
 pub use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 pub use tcp::{TcpError, TcpListener, TcpStream};
@@ -58,6 +61,21 @@ pub enum StartError {
     /// The device cannot be connected.
     #[error(transparent)]
     Device(#[from] Error),
+}
+
+/// What a queue has carried: slots of its rings, modulo 2^32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Towards the backend.
+    pub sent: u32,
+    /// From it.
+    pub received: u32,
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sent {} slots, received {}", self.sent, self.received)
+    }
 }
 
 /// An interface, and the stack on top of it. Clones are the same one.
@@ -134,6 +152,11 @@ impl Network {
     /// [`UdpError::Port`]
     pub fn bind_udp(&self, port: u16) -> Result<UdpSocket, UdpError> {
         UdpSocket::bind(self.0.clone(), port)
+    }
+
+    /// What each queue has carried since the backend connected; nothing without one.
+    pub fn traffic(&self) -> Vec<Traffic> {
+        self.0.traffic()
     }
 
     /// Gets ready to ask whether other hosts are there.

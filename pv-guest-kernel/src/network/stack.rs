@@ -17,8 +17,9 @@ use smoltcp::socket::{dhcpv4, tcp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
 
+use super::Traffic;
 use super::backlog::Backlog;
-use super::configuration::Configuration;
+use super::configuration::{Addressing, Configuration};
 use super::device::Interface;
 use super::ports::Ports;
 use super::rings::Rings;
@@ -107,11 +108,18 @@ impl Stack {
         self.changed.until(|| self.state.borrow().as_ref().and_then(&mut check)).await
     }
 
+    /// What each queue has carried.
+    pub(super) fn traffic(&self) -> Vec<Traffic> {
+        let state = self.state.borrow();
+        let rings = state.as_ref().and_then(|state| state.device.rings.as_ref());
+        rings.map(Rings::traffic).unwrap_or_default()
+    }
+
     /// The driver: from connection to disconnection. What the stack has to do is a task of its own,
     /// so that nothing else is looked at for each frame.
     pub(super) async fn drive(self: &Rc<Stack>, device: &Device) -> Result<(), Error> {
         let address: MacAddress = device.read(abi::net::key::MAC).await?;
-        let rings = Rings::connect(device).await?;
+        let rings = Rings::connect(device, self.configuration.queues).await?;
         self.plug_in(address, rings);
         let work = executor::spawn(self.clone().work());
         let error = match select(work, pin!(device.ended())).await {
@@ -144,7 +152,7 @@ impl Stack {
         let mut state = self.state.borrow_mut();
         match state.as_mut() {
             Some(state) => state.device.rings = Some(rings),
-            None => *state = Some(State::new(address, rings, &self.configuration)),
+            None => *state = Some(State::new(address, rings, self.configuration.addressing)),
         }
         drop(state);
         self.changed.notify();
@@ -178,7 +186,7 @@ impl Stack {
             executor::remember(&mut self.driver.borrow_mut(), context.waker());
             let state = self.state.borrow();
             match state.as_ref().and_then(|state| state.device.rings.as_ref()) {
-                Some(rings) => pin!(rings.channel().wait()).poll(context),
+                Some(rings) => rings.poll_event(context),
                 None => Poll::Pending,
             }
         });
@@ -192,7 +200,7 @@ impl Stack {
 }
 
 impl State {
-    fn new(address: MacAddress, rings: Rings, configuration: &Configuration) -> State {
+    fn new(address: MacAddress, rings: Rings, addressing: Addressing) -> State {
         let mut device = Interface::new(rings);
         let hardware = HardwareAddress::Ethernet(EthernetAddress(address.0));
         let mut config = iface::Config::new(hardware);
@@ -200,10 +208,10 @@ impl State {
         config.random_seed = seed;
         let mut interface = iface::Interface::new(config, &mut device, now());
         let mut sockets = SocketSet::new(Vec::new());
-        let dhcp = match configuration {
-            Configuration::Dhcp => Some(sockets.add(dhcpv4::Socket::new())),
-            Configuration::Static { address, gateway } => {
-                configure(&mut interface, Some(*address), *gateway);
+        let dhcp = match addressing {
+            Addressing::Dhcp => Some(sockets.add(dhcpv4::Socket::new())),
+            Addressing::Static { address, gateway } => {
+                configure(&mut interface, Some(address), gateway);
                 None
             }
         };

@@ -18,7 +18,7 @@ type Ring = FrontRing<SharedPage, RxRequest, RxResponse>;
 
 /// This end of the ring.
 #[derive(Debug)]
-pub(in crate::network) struct Receive {
+pub(super) struct Receive {
     ring: Ring,
     pub(super) grant: Grant,
     /// A slot's identifier is its page's number here.
@@ -71,19 +71,19 @@ impl Receive {
     }
 
     /// Whether there is a frame to be taken, or something that is none.
-    pub(in crate::network) fn has_frame(&self) -> bool {
+    pub(super) fn has_frame(&self) -> bool {
         self.ring.has_response()
     }
 
     /// Takes the next frame, if there is one, and lends the pages of the one before again. Frames that
     /// the backend failed to deliver are left out.
-    pub(in crate::network) fn next(&mut self) -> Result<Option<(&mut [u8], RxFlags)>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<RxFlags>, Error> {
         loop {
             self.lend_taken()?;
             let Some(first) = self.ring.pop()? else { return Ok(None) };
             let flags = RxFlags::from_bits_truncate(first.flags);
             if self.take_slots(&first, flags)? {
-                return Ok(self.frame().map(|frame| (frame, flags)));
+                return Ok(Some(flags));
             }
         }
     }
@@ -136,7 +136,7 @@ impl Receive {
     }
 
     /// The bytes of the frame that was taken.
-    fn frame(&mut self) -> Option<&mut [u8]> {
+    pub(super) fn frame(&mut self) -> Option<&mut [u8]> {
         let length = self.parts.iter().map(|part| part.length).sum();
         self.close_gap();
         let first = *self.parts.first()?;
@@ -193,6 +193,11 @@ impl Receive {
     pub(super) fn publish(&mut self) -> Result<bool, Error> {
         self.lend_taken()?;
         Ok(self.ring.publish())
+    }
+
+    /// Slots that the backend has filled, ever, modulo 2^32.
+    pub(super) fn received(&self) -> u32 {
+        self.ring.consumed()
     }
 
     pub(super) fn final_check(&mut self) -> Result<bool, Error> {

@@ -1,6 +1,8 @@
 //! The frontend's side of the rings against a backend that keeps the rules, and one that does not.
 
+use core::future::poll_fn;
 use core::num::NonZeroU16;
+use std::collections::BTreeMap;
 
 use abi::net::{
     ExtraInfo, RxFlags, RxRequest, RxResponse, TxFlags, TxRequest, TxResponse, TxStatus,
@@ -11,20 +13,35 @@ use proptest::prelude::*;
 
 use super::transmit::SLOTS_MAX;
 use super::*;
+use crate::executor;
 use crate::grant::{Access, CopyBatch, End};
 use crate::shared::SharedPage;
 
-/// dom0's halves of the rings.
+mod negotiation;
+
+/// dom0's halves of a queue's rings.
 struct Backend {
     tx: BackRing<SharedPage, TxRequest, TxResponse>,
     rx: BackRing<SharedPage, RxRequest, RxResponse>,
 }
 
 fn pair() -> (Rings, Backend) {
-    let rings = Rings::new(DomId::DOM0).unwrap();
-    let [tx, rx] = [&rings.transmit.grant, &rings.receive.grant].map(|grant| grant.page().clone());
-    let backend = Backend { tx: BackRing::attach(tx), rx: BackRing::attach(rx) };
-    (rings, backend)
+    let (rings, mut backends) = with_queues(1);
+    (rings, backends.pop().unwrap())
+}
+
+/// As many as there are grants for in these tests.
+const QUEUES: usize = 5;
+
+fn with_queues(count: usize) -> (Rings, Vec<Backend>) {
+    let rings = Rings::new(DomId::DOM0, NonZeroUsize::new(count).unwrap()).unwrap();
+    let pages = rings.transmit.grants.iter().zip(&rings.queues);
+    let backend = |(tx, queue): (&Grant, &Queue)| Backend {
+        tx: BackRing::attach(tx.page().clone()),
+        rx: BackRing::attach(queue.receive.grant.page().clone()),
+    };
+    let backends = pages.map(backend).collect();
+    (rings, backends)
 }
 
 /// Copies between a granted page and bytes, as dom0 does.
@@ -109,6 +126,16 @@ fn send(rings: &mut Rings, frame: &[u8], flags: TxFlags, segment_size: Option<No
     rings.transmit.send(frame.len(), flags, segment_size).unwrap();
 }
 
+/// A packet of TCP between two ports, with a number behind its header.
+fn segment(port: u16, number: usize) -> Vec<u8> {
+    let mut frame = frame(100);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    frame[14..24].copy_from_slice(&[0x45, 0, 0, 86, 0, 0, 0x40, 0, 64, 6]);
+    frame[34..38].copy_from_slice(&[0, 80, (port >> 8) as u8, port as u8]);
+    frame[54] = number as u8;
+    frame
+}
+
 fn frame(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index % 247) as u8).collect()
 }
@@ -143,13 +170,94 @@ proptest! {
         for (length, in_page, extra) in frames {
             let sent = frame(length);
             backend.deliver(&sent, in_page, extra);
-            let (received, _) = rings.receive.next().unwrap().unwrap();
+            let (received, ..) = rings.next().unwrap().unwrap();
             prop_assert!(received == sent);
-            prop_assert!(rings.receive.next().unwrap().is_none());
+            prop_assert!(rings.next().unwrap().is_none());
             rings.flush().unwrap();
-            prop_assert_eq!(rings.receive.posted(), 256);
+            prop_assert_eq!(rings.queues[0].receive.posted(), 256);
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn a_connection_keeps_its_queue_and_its_order(
+        count in 1..=QUEUES,
+        ports in prop::collection::vec(50_000..50_008_u16, 1..200),
+    ) {
+        let (mut rings, mut backends) = with_queues(count);
+        let mut sent = BTreeMap::<u16, Vec<usize>>::new();
+        let mut arrived = BTreeMap::<u16, (usize, Vec<usize>)>::new();
+        for (number, &port) in ports.iter().enumerate() {
+            prop_assert!(rings.transmit.has_room().unwrap());
+            send(&mut rings, &segment(port, number), TxFlags::empty(), None);
+            sent.entry(port).or_default().push(number);
+        }
+        rings.flush().unwrap();
+        for (index, backend) in backends.iter_mut().enumerate() {
+            while let Some((bytes, ..)) = backend.take() {
+                let port = u16::from_be_bytes([bytes[36], bytes[37]]);
+                let (queue, numbers) = arrived.entry(port).or_insert((index, Vec::new()));
+                prop_assert_eq!(*queue, index);
+                numbers.push(bytes[54].into());
+            }
+        }
+        let arrived: BTreeMap<u16, Vec<usize>> =
+            arrived.into_iter().map(|(port, (_, numbers))| (port, numbers)).collect();
+        prop_assert_eq!(arrived, sent);
+        rings.transmit.reap().unwrap();
+        prop_assert_eq!(rings.transmit.outstanding(), 0);
+        let slots: u32 = rings.traffic().iter().map(|traffic| traffic.sent).sum();
+        prop_assert_eq!(slots as usize, ports.len());
+    }
+
+    #[test]
+    fn all_queues_are_received_from_and_each_in_its_order(
+        count in 1..=QUEUES,
+        queues in prop::collection::vec(0..8_usize, 1..200),
+    ) {
+        let (mut rings, mut backends) = with_queues(count);
+        let mut sent = vec![Vec::new(); count];
+        for (number, queue) in queues.iter().enumerate() {
+            let queue = queue % count;
+            backends[queue].deliver(&[queue as u8, number as u8], 4096, false);
+            sent[queue].push(number);
+        }
+        let mut received = vec![Vec::new(); count];
+        while let Some((bytes, ..)) = rings.next().unwrap() {
+            received[usize::from(bytes[0])].push(usize::from(bytes[1]));
+        }
+        let slots: Vec<usize> =
+            rings.traffic().iter().map(|traffic| traffic.received as usize).collect();
+        prop_assert_eq!(slots, sent.iter().map(Vec::len).collect::<Vec<_>>());
+        prop_assert_eq!(received, sent);
+    }
+}
+
+#[test]
+fn a_queue_that_never_runs_dry_does_not_keep_others_waiting() {
+    let (mut rings, mut backends) = with_queues(2);
+    for _ in 0..100 {
+        backends[0].deliver(&[0; 60], 4096, false);
+    }
+    backends[1].deliver(&[1; 60], 4096, false);
+    let mut first_two = [(); 2].map(|()| rings.next().unwrap().unwrap().0[0]);
+    first_two.sort_unstable();
+    assert_eq!(first_two, [0, 1]);
+}
+
+#[test]
+fn whoever_waits_hears_of_each_queue() {
+    executor::run(async {
+        let (rings, _) = with_queues(3);
+        for queue in &rings.queues {
+            let port = queue.channel.port();
+            Channel::bind_interdomain(DomId::SELF, port).unwrap().notify();
+            poll_fn(|context| rings.poll_event(context)).await;
+        }
+        let silent = poll_fn(|context| Poll::Ready(rings.poll_event(context))).await;
+        assert!(silent.is_pending());
+    });
 }
 
 #[test]
@@ -178,7 +286,7 @@ fn frames_that_could_not_be_delivered_are_left_out() {
         backend.show(RxResponse { id, offset, flags: 0, status });
     }
     backend.deliver(&frame(100), 4096, false);
-    let (received, _) = rings.receive.next().unwrap().unwrap();
+    let (received, ..) = rings.next().unwrap().unwrap();
     assert_eq!(received, frame(100));
 }
 
@@ -187,13 +295,13 @@ fn a_backend_that_answers_what_was_not_asked_is_left() {
     let (mut rings, mut backend) = pair();
     backend.rx.pop().unwrap().unwrap();
     backend.show(RxResponse { id: 77, status: 60, ..Default::default() });
-    assert!(rings.receive.next().is_err());
+    assert!(rings.next().is_err());
 
     let (mut rings, mut backend) = pair();
     let id = backend.rx.pop().unwrap().unwrap().id;
     let flags = RxFlags::MORE_DATA.bits();
     backend.show(RxResponse { id, status: 60, flags, offset: 0 });
-    assert!(rings.receive.next().is_err(), "half a frame");
+    assert!(rings.next().is_err(), "half a frame");
 
     for wrong in [1, 255, 256, u16::MAX] {
         let (mut rings, mut backend) = pair();
@@ -211,5 +319,5 @@ fn a_page_that_the_backend_still_uses_is_not_read() {
     let request = backend.rx.pop().unwrap().unwrap();
     let _mapping = crate::grant::Mapping::new(DomId(1), &[request.reference], Access::ReadWrite);
     backend.show(RxResponse { id: request.id, status: 60, ..Default::default() });
-    assert!(rings.receive.next().is_err());
+    assert!(rings.next().is_err());
 }
