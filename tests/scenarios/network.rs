@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tests::http::Client;
 use tests::{Scenario, Shell, Stage};
 use xtask::qemu::{Forward, HostPort, Protocol};
@@ -25,6 +25,7 @@ pub const SCENARIOS: &[Scenario] = &[
         .on(|machine| machine.icount = true),
     Scenario::new("network::a_rate_is_kept", rate),
     with_web("network::interfaces_come_and_go", attach_and_detach),
+    with_web("network::several_queues_share_the_work", several_queues),
     with_web("network::guests_end_in_the_middle_of_traffic", churn),
     Scenario::new("network::bad_interfaces_are_refused", bad_interfaces),
     Scenario::new("network::frontends_that_break_the_protocol_are_closed", hostile).on(|machine| {
@@ -214,6 +215,68 @@ fn attach_and_detach(shell: &mut Shell, _: &Stage) -> Result<()> {
     let after = shell.free_frames()?;
     ensure!(before == after, "{before} frames were free before, {after} are after");
     Ok(())
+}
+
+/// The guest has its interface by `network-attach`, and loses it by `network-detach`. In between the
+/// backend says that it goes, and comes back.
+fn several_queues(shell: &mut Shell, _: &Stage) -> Result<()> {
+    const BYTES: usize = 20_000_000;
+    let before = shell.free_frames()?;
+    shell.succeeds("xl create web vif=[] cmdline='ip=10.0.2.15/24 queues=2'")?;
+    shell.succeeds("xl network-attach web")?;
+    let mut client = Client::connect(port(shell, 0)?)?;
+    for (wanted, got) in [(2, 2), (9, 8)] {
+        let arguments = format!("bytes=1000000 connections=8 queues={wanted}");
+        let output = shell.succeeds(&format!("xl create -c fetch cmdline='{arguments}'"))?;
+        ensure!(output.contains("got 8000000 bytes"), "fetch printed: {output}");
+        let queues = queues(&output)?;
+        ensure!(queues.len() == got, "{wanted} of 8 queues: {output}");
+        let used = queues.iter().filter(|(sent, received)| *sent > 0 && *received > 0);
+        ensure!(used.count() >= 2, "not two queues were used: {output}");
+        shell.wait_until_gone("fetch")?;
+    }
+    let used = queues(&client.text("/counters")?)?;
+    ensure!(used.len() == 2 && used.iter().all(|&(sent, received)| sent > 0 && received > 0));
+
+    let domain = shell.succeeds("xl domid web")?;
+    let state = format!("/local/domain/0/backend/vif/{}/0/state", domain.trim());
+    shell.succeeds(&format!("xenstore-write {state} 5"))?;
+    wait_until_connected(shell, "web")?;
+    // To the connection it is as if a cable had been pulled.
+    client.ask(BYTES)?;
+    client.check(BYTES)?;
+    let counters = client.text("/counters")?;
+    ensure!(queues(&counters)?.len() == 2, "it came back with other queues: {counters}");
+
+    shell.succeeds("xl network-detach web 0")?;
+    shell.succeeds("xl destroy web")?;
+    shell.wait_until_gone("web")?;
+    let after = shell.free_frames()?;
+    ensure!(before == after, "{before} frames were free before, {after} are after");
+    shell.fails("xl create -c fetch cmdline=queues=0", &["domain fetch crashed"])?;
+    ensure!(shell.transcript().contains("queues=0 is not a number"), "it did not say why");
+    shell.wait_until_gone("fetch")
+}
+
+fn wait_until_connected(shell: &mut Shell, domain: &str) -> Result<()> {
+    for _ in 0..600 {
+        let list = shell.succeeds(&format!("xl network-list {domain}"))?;
+        if list.matches("Connected").count() == 2 {
+            return Ok(());
+        }
+        shell.session().wait(Duration::from_millis(50))?;
+    }
+    bail!("the interface of {domain} stays down")
+}
+
+/// The slots that each queue has sent and received, as a guest tells them.
+fn queues(output: &str) -> Result<Vec<(u64, u64)>> {
+    let lines = output.lines().filter(|line| line.contains("queue "));
+    let numbers = lines.map(|line| {
+        let (_, received) = line.rsplit_once(' ').context("an empty line")?;
+        Ok((number_before(line, "slots,")?, received.parse()?))
+    });
+    numbers.collect()
 }
 
 fn churn(shell: &mut Shell, _: &Stage) -> Result<()> {
