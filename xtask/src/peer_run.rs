@@ -138,8 +138,9 @@ fn guests_with_linux_backends(stage: &Stage<'_>) -> Result<()> {
             example("smp", &[])?.with("vcpus", 2),
             example("hash", &[0])?,
             example("hash", &[1])?.named("write").with("cmdline", format!("write={PATTERN}")),
-            example("web", &[])?,
-            example("fetch", &[])?.with("cmdline", format!("bytes={FETCHED}")),
+            example("web", &[])?.with("cmdline", "ip=10.0.2.15/24 queues=2"),
+            example("fetch", &[])?
+                .with("cmdline", format!("bytes={FETCHED} connections=8 queues=9")),
         ],
         steps: vec![
             Step::new("hello", "run_guest hello"),
@@ -154,6 +155,8 @@ fn guests_with_linux_backends(stage: &Stage<'_>) -> Result<()> {
             Step::new("fetch", "run_guest fetch"),
             Step::new("shutdown", "timeout 60 xl shutdown -w web"),
         ],
+        // As many queues does netback take.
+        cpus: 2,
         ..stage.machine(&disks)
     };
     let report = machine.run(stage.qemu, stage.progress)?;
@@ -164,7 +167,7 @@ fn guests_with_linux_backends(stage: &Stage<'_>) -> Result<()> {
     said("write", &[&disks.sum(1)?])?;
     disk::check_pattern(disks.path(1)?, PATTERN.as_bytes())?;
     said("wget", &[&sum_of_fetched()?])?;
-    said("fetch", &[&format!("got {FETCHED} bytes from 10.0.2.15")])?;
+    said("fetch", &[&format!("got {} bytes from 10.0.2.15", 8 * FETCHED), "queue 1: sent"])?;
     said("shutdown", &[])
 }
 

@@ -315,6 +315,9 @@ fn connections_are_spread_over_queues_and_each_keeps_its_order() {
     for turn in 0..2 {
         for connection in 0..CONNECTIONS {
             let mut bytes = frame(address, one.address, 100);
+            // A packet of TCP, whose ports differ in one byte.
+            bytes[12..15].copy_from_slice(&[8, 0, 0x45]);
+            bytes[20..24].copy_from_slice(&[0, 0, 64, 6]);
             bytes[35] = connection;
             one.send(&bytes, None);
             assert_eq!(one.forward(), Ok(Next::Event));
