@@ -35,6 +35,13 @@ impl Condition {
     }
 }
 
+/// Keeps a waker unless the same one is there already, which costs less.
+pub(crate) fn remember(place: &mut Option<Waker>, waker: &Waker) {
+    if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        *place = Some(waker.clone());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::rc::Rc;

@@ -15,7 +15,7 @@ use abi::event::Virq;
 use abi::shared_info::{PortBit, SharedInfo, VcpuInfo};
 use abi::{DomId, Errno, Port};
 
-use crate::executor;
+use crate::condition;
 use crate::hypercall::event_channel;
 use crate::local::StaysHome;
 use crate::machine;
@@ -97,7 +97,7 @@ impl Channel {
             if take(&mut slot.fired) {
                 return Poll::Ready(());
             }
-            executor::remember(&mut slot.waker, context.waker());
+            condition::remember(&mut slot.waker, context.waker());
             Poll::Pending
         })
     }
@@ -283,6 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::executor;
 
     fn pages() -> Pages {
         Pages {

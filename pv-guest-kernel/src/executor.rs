@@ -65,13 +65,6 @@ where
     async_task::spawn_local(future, make_ready)
 }
 
-/// Keeps a waker unless the same one is there already, which costs less.
-pub(crate) fn remember(place: &mut Option<Waker>, waker: &Waker) {
-    if !place.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-        *place = Some(waker.clone());
-    }
-}
-
 /// Lets the other ready tasks run first.
 pub async fn yield_now() {
     let mut yielded = false;

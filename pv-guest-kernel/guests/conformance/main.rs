@@ -17,6 +17,7 @@ mod console;
 mod events;
 mod fifo;
 mod memory;
+mod record;
 mod runstate;
 mod sleep;
 mod system_time;

@@ -11,7 +11,7 @@ use pv_guest_kernel::shared::SharedPage;
 use pv_guest_kernel::time;
 use tock_registers::interfaces::Readable;
 
-use crate::runstate;
+use crate::record;
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -26,16 +26,16 @@ static ZERO: AtomicU64 = AtomicU64::new(0);
 /// which is just now if it has slept.
 pub async fn find() -> Result<(), Errno> {
     let page = SharedPage::allocate().map_err(|_| Errno::ENOMEM)?;
-    runstate::register(0, runstate::place(&page))?;
+    record::register(0, record::place(&page))?;
     let mut zero = i64::MIN;
     for _ in 0..SAMPLES {
         time::sleep(Duration::from_millis(1)).await;
-        let since = runstate::read(&page).entry_time;
+        let since = record::read(&page).entry_time;
         zero = zero.max(since.wrapping_sub(counter()).cast_signed());
     }
     ZERO.store(zero.cast_unsigned(), Ordering::Relaxed);
     // Nobody writes to the page any more when it is given back.
-    runstate::register(0, runstate::NOWHERE).map(drop)
+    record::register(0, record::NOWHERE).map(drop)
 }
 
 /// System time so long after now.

@@ -23,7 +23,7 @@ use super::configuration::{Addressing, Configuration};
 use super::device::Interface;
 use super::ports::Ports;
 use super::rings::Rings;
-use crate::condition::Condition;
+use crate::condition::{self, Condition};
 use crate::executor;
 use crate::time;
 use crate::xenbus::{Device, Error};
@@ -183,7 +183,7 @@ impl Stack {
             if self.used.get() {
                 return Poll::Ready(());
             }
-            executor::remember(&mut self.driver.borrow_mut(), context.waker());
+            condition::remember(&mut self.driver.borrow_mut(), context.waker());
             let state = self.state.borrow();
             match state.as_ref().and_then(|state| state.device.rings.as_ref()) {
                 Some(rings) => rings.poll_event(context),
