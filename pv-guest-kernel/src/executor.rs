@@ -79,7 +79,8 @@ pub async fn yield_now() {
     .await
 }
 
-/// Runs `main`, and what it spawns, until `main` is done. Tasks that are left stay where they are.
+/// Runs `main`, and what it spawns, until `main` is done. Tasks that are left are dropped if they are
+/// ready, and stay where they are if they wait.
 ///
 /// On the host this is how a test drives its tasks.
 pub fn run<F>(main: F) -> F::Output
@@ -99,6 +100,8 @@ where
         if main.is_finished()
             && let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(waker))
         {
+            // A test's thread ends now, and with it what they use.
+            drop(READY.with(RefCell::take));
             return output;
         }
         collect_wakeups();

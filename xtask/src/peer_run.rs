@@ -94,24 +94,11 @@ impl Check {
     }
 }
 
-/// `hello`, and `bench` with its partner, without a dom0. One CPU: not every QEMU has Xen boot with
-/// more under the ruler.
+/// `hello`, and `bench` with its partner, without a dom0.
 fn guests_that_xen_makes(stage: &Stage<'_>) -> Result<()> {
     (stage.progress)("hello");
-    let hello = stage.images.guests.iter().find(|image| image.name == "hello");
-    let machine = Machine {
-        cpus: 1,
-        memory_mib: 512,
-        ruler: true,
-        disks: Vec::new(),
-        dom0: None,
-        guests: vec![Guest {
-            kernel: hello.context("there is no guest hello")?.flat.clone(),
-            ramdisk: None,
-            command_line: "a=b".into(),
-            memory_kib: 8 << 10,
-        }],
-    };
+    let hello = Guest::ours(stage.images, "hello", "a=b", 8 << 10)?;
+    let machine = Machine::dom0less(vec![hello]);
     let mut console = machine.boot(stage.qemu, stage.name, TIMEOUT)?;
     console.wait_for("hello's last line", |text| text.contains("Goodbye."))?;
     let words = ["Hello from a paravirtual guest!", "command line \"a=b\"", "tick 2 at"];

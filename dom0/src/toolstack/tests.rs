@@ -1,7 +1,9 @@
 //! Commands at the same time: what one of them has, no other gets.
 
+use core::pin::pin;
+
 use abi::{DomId, domctl::DomainInfo};
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, select};
 use pv_guest_kernel::{event::Channel, executor, shared::SharedPage};
 
 use super::{
@@ -32,6 +34,27 @@ fn toolstack() -> Toolstack {
     Toolstack::new(services).unwrap()
 }
 
+/// Runs a test on a toolstack, beside backends that take every device.
+fn run(test: impl AsyncFnOnce(Toolstack) + 'static) {
+    executor::run(async move {
+        let toolstack = toolstack();
+        let store = toolstack.0.services.store.clone();
+        select(pin!(test(toolstack)), pin!(take_devices(&store))).await;
+    });
+}
+
+/// What backends do with a new device, those of all classes: they are ready for its frontend.
+async fn take_devices(store: &Client) {
+    let watch = store.watch("/local/domain/0/backend").await.unwrap();
+    loop {
+        let path = watch.next().await;
+        let is_new = store.read(&path).await.is_ok_and(|state| state == "1");
+        if path.ends_with("/state") && is_new {
+            store.write(&path, "2").await.unwrap();
+        }
+    }
+}
+
 /// A domain that runs, as far as the toolstack can tell.
 async fn guest(toolstack: &Toolstack, name: &str, id: u16) -> Summary {
     let id = DomId(id);
@@ -55,9 +78,8 @@ fn interface(text: &str) -> DeviceSpec {
 
 #[test]
 fn of_two_at_once_one_gets_the_disk() {
-    executor::run(async {
+    run(async |toolstack| {
         disks::tests::add("disk0", false);
-        let toolstack = toolstack();
         let (one, two) = (guest(&toolstack, "one", 1).await, guest(&toolstack, "two", 2).await);
         let attach = |guest, text| toolstack.attach_to(guest, disk(text));
         let both = join(attach(&one, "disk0,xvda,w"), attach(&two, "disk0@1K+1K,xvda,r")).await;
@@ -70,8 +92,7 @@ fn of_two_at_once_one_gets_the_disk() {
 
 #[test]
 fn interfaces_that_come_at_once_have_numbers_and_addresses_of_their_own() {
-    executor::run(async {
-        let toolstack = toolstack();
+    run(async |toolstack| {
         let web = guest(&toolstack, "web", 1).await;
         let mut numbers = join_all((0..8).map(|_| toolstack.attach_to(&web, interface("")))).await;
         numbers.sort_by_key(|number| number.clone().unwrap_or_default());
@@ -86,9 +107,8 @@ fn interfaces_that_come_at_once_have_numbers_and_addresses_of_their_own() {
 
 #[test]
 fn what_fails_gives_back_what_it_took() {
-    executor::run(async {
+    run(async |toolstack| {
         disks::tests::add("disk0", false);
-        let toolstack = toolstack();
         let (gone, other) = (guest(&toolstack, "gone", 1).await, guest(&toolstack, "b", 2).await);
         let store = &toolstack.0.services.store;
         // Its directory goes while the device's entries are being written.
@@ -103,13 +123,12 @@ fn what_fails_gives_back_what_it_took() {
 
 #[test]
 fn a_device_is_taken_away_once() {
-    executor::run(async {
-        let toolstack = toolstack();
+    run(async |toolstack| {
         let guest = guest(&toolstack, "a", 1).await;
         let random = DeviceSpec::Generic(GenericSpec::parse("entropy").unwrap());
         let number = toolstack.attach_to(&guest, random).await.unwrap();
         let id = DeviceId { class: "entropy", number };
-        // Nobody serves it: what its backend would say is said here.
+        // What its backend would say next is said here.
         let state = format!("{}/state", Ends::of(DomId(1), id).backend);
         toolstack.0.services.store.write(&state, "6").await.unwrap();
         let detach = || toolstack.detach_from(&guest, id);
@@ -121,8 +140,7 @@ fn a_device_is_taken_away_once() {
 
 #[test]
 fn of_two_names_that_a_domain_gets_at_once_the_store_says_the_one_it_has() {
-    executor::run(async {
-        let toolstack = toolstack();
+    run(async |toolstack| {
         let (one, two) = (guest(&toolstack, "one", 1).await, guest(&toolstack, "two", 2).await);
         let rename = |guest, name| toolstack.rename_to(guest, name);
         let both = join(rename(&one, "three"), rename(&two, "three")).await;

@@ -26,22 +26,10 @@ pub fn measure(qemu: &Qemu, images: &Images, request: &Request) -> Result<Rows> 
         request.machine(),
         qemu.version
     );
-    let image = images.guests.iter().find(|image| image.name == "bench");
-    let image = image.context("there is no bench guest")?;
-    let guest = |command_line| Guest {
-        kernel: image.flat.clone(),
-        ramdisk: None,
-        command_line,
-        memory_kib: GUEST_KIB,
-    };
-    let machine = Machine {
-        cpus: request.cpus,
-        memory_mib: MEMORY_MIB,
-        ruler: true,
-        disks: Vec::new(),
-        dom0: None,
-        guests: vec![guest(request.command_line(2)), guest(Request::partner_command_line(1))],
-    };
+    let guest = |line: String| Guest::ours(images, "bench", &line, GUEST_KIB);
+    let guests = vec![guest(request.command_line(2))?, guest(Request::partner_command_line(1))?];
+    let machine =
+        Machine { cpus: request.cpus, memory_mib: MEMORY_MIB, ..Machine::dom0less(guests) };
     let mut console = machine.boot(qemu, "bench", TIMEOUT)?;
     console.wait_for("the bench guest's end", Rows::ended)?;
     Rows::parse(&console.text()).context(console.place())

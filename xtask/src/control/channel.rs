@@ -21,8 +21,30 @@ pub fn socket(folder: &Path, channel: usize) -> PathBuf {
 #[derive(Debug)]
 pub struct Channel {
     stream: UnixStream,
-    /// Others keep away from the channel until this is closed.
-    _lock: File,
+    /// Others keep away from the channel as long as it is held; the stream goes first.
+    _claim: Claim,
+}
+
+/// The right to use a channel, until it is dropped.
+#[derive(Debug)]
+struct Claim(File);
+
+impl Claim {
+    /// `None` if somebody has it.
+    fn take(path: &Path) -> Result<Option<Claim>> {
+        let file = File::create(path.with_extension("lock")).context("the machine has gone")?;
+        Ok(file.try_lock().is_ok().then_some(Claim(file)))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // To close the file is not enough: a process that another thread is just about to start has
+        // it open, too, until it becomes another program.
+        if let Err(error) = self.0.unlock() {
+            eprintln!("a channel to dom0 stays in use: {error}");
+        }
+    }
 }
 
 /// What dom0 says about the command that runs.
@@ -55,12 +77,9 @@ impl Channel {
     pub fn connect(folder: &Path) -> Result<Channel> {
         for number in 0..CHANNELS {
             let path = socket(folder, number);
-            let lock = File::create(path.with_extension("lock")).context("the machine has gone")?;
-            if lock.try_lock().is_err() {
-                continue;
-            }
+            let Some(claim) = Claim::take(&path)? else { continue };
             let stream = UnixStream::connect(&path).context("the machine has gone")?;
-            let mut channel = Channel { stream, _lock: lock };
+            let mut channel = Channel { stream, _claim: claim };
             channel.wait_for_hello()?;
             return Ok(channel);
         }
@@ -231,16 +250,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = Channel::connect(folder.path()).unwrap_err();
         assert!(error.to_string().contains("gone"), "{error}");
-        let locks: Vec<File> = (0..CHANNELS)
-            .map(|number| {
-                let path = socket(folder.path(), number).with_extension("lock");
-                let lock = File::create(path).unwrap();
-                lock.try_lock().unwrap();
-                lock
-            })
-            .collect();
+        let take = |number| Claim::take(&socket(folder.path(), number)).unwrap().unwrap();
+        let claims: Vec<Claim> = (0..CHANNELS).map(take).collect();
         let error = Channel::connect(folder.path()).unwrap_err();
         assert!(error.to_string().contains("in use"), "{error}");
-        drop(locks);
+        drop(claims);
+    }
+
+    #[test]
+    fn a_channel_is_free_though_a_child_has_its_lock_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket(folder.path(), 0);
+        let claim = Claim::take(&path).unwrap().unwrap();
+        assert!(Claim::take(&path).unwrap().is_none());
+        let _childs = claim.0.try_clone().unwrap();
+        drop(claim);
+        assert!(Claim::take(&path).unwrap().is_some());
     }
 }

@@ -13,6 +13,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use serde_json::json;
 
 use super::Console;
+use crate::build::Images;
 use crate::qemu::{Process, Virt};
 use crate::setup::{self, Qemu};
 
@@ -72,7 +73,26 @@ pub struct Guest {
     pub memory_kib: u32,
 }
 
+impl Guest {
+    /// One of this project's, from the images that were built.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn ours(images: &Images, name: &str, command_line: &str, memory_kib: u32) -> Result<Guest> {
+        let image = images.guests.iter().find(|image| image.name == name);
+        let image = image.with_context(|| format!("there is no guest `{name}`"))?;
+        let (kernel, command_line) = (image.flat.clone(), command_line.into());
+        Ok(Guest { kernel, ramdisk: None, command_line, memory_kib })
+    }
+}
+
 impl Machine {
+    /// One of one CPU, under the ruler, where Xen makes these domains and there is no dom0. Not every
+    /// QEMU has Xen boot with more CPUs there.
+    pub fn dom0less(guests: Vec<Guest>) -> Machine {
+        Machine { cpus: 1, memory_mib: 512, ruler: true, disks: Vec::new(), dom0: None, guests }
+    }
+
     /// Boots it; it may take `timeout` in all. `name` is that of its console's log.
     ///
     /// # Errors

@@ -47,25 +47,13 @@ const END: (&str, &str) = (" as expected, ", " not");
 const OTHERWISE: &str = "FAIL ";
 /// At least so many answers are right.
 const RIGHT: usize = 120;
+/// Memory of each of the two.
+const MEMORY_KIB: u32 = 8 << 10;
 
 /// Two such domains, one of which asks about events in the FIFO ABI: one domain cannot ask about both.
 pub(super) fn run(stage: &Stage<'_>) -> Result<()> {
-    let image = stage.images.guests.iter().find(|image| image.name == "conformance");
-    let image = image.context("there is no guest conformance")?;
-    let guest = |command_line: &str| Guest {
-        kernel: image.flat.clone(),
-        ramdisk: None,
-        command_line: command_line.into(),
-        memory_kib: 8 << 10,
-    };
-    let machine = Machine {
-        cpus: 1,
-        memory_mib: 512,
-        ruler: true,
-        disks: Vec::new(),
-        dom0: None,
-        guests: vec![guest("other=2"), guest("events=fifo")],
-    };
+    let guest = |command_line| Guest::ours(stage.images, "conformance", command_line, MEMORY_KIB);
+    let machine = Machine::dom0less(vec![guest("other=2")?, guest("events=fifo")?]);
     let mut console = machine.boot(stage.qemu, stage.name, TIMEOUT)?;
     let is_last = |line: &&str| line.contains(END.0) && line.ends_with(END.1);
     let ended = |text: &str| text.lines().filter(is_last).count() == machine.guests.len();
