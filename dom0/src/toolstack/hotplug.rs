@@ -1,16 +1,15 @@
 //! Devices of domains, those that come and go while they run included. All classes are treated
 //! alike.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
-use abi::{Errno, xenbus::State};
-use pv_guest_kernel::xenstore::Client;
+use abi::Errno;
 
 use super::{
     Summary, Toolstack, block,
     device::{DeviceId, DeviceSpec},
     error::{Error, failed},
-    handshake,
+    handshake::{self, Status},
     store_entries::{self, Ends},
     teardown,
 };
@@ -26,59 +25,6 @@ pub struct Device {
     pub status: Status,
     /// Its backend's directory.
     pub path: String,
-}
-
-/// What a device's two ends say of themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// The frontend's state.
-    pub frontend: State,
-    /// The backend's state.
-    pub backend: State,
-    /// Why the backend closed it, if it did.
-    pub error: Option<String>,
-}
-
-/// One of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// The guest's driver.
-    Frontend,
-    /// dom0's.
-    Backend,
-}
-
-impl Status {
-    /// Whose turn it is, while the device is not in operation: the other end waits for this one.
-    pub fn waits_for(&self) -> Option<Side> {
-        use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising, Unknown};
-        match (self.frontend, self.backend) {
-            (Connected, Connected) | (Closed | Unknown, Closed | Unknown) => None,
-            // First the backend says what it can do.
-            (_, Unknown | Initialising) => Some(Side::Backend),
-            // Down: both say Closing, and then Closed, the frontend first.
-            (Closing, InitWait | Initialised | Connected) => Some(Side::Backend),
-            (Closed, Closing | Connected) => Some(Side::Backend),
-            (_, Closing | Closed) => Some(Side::Frontend),
-            // Up: the frontend says where its rings are, and the backend connects to them.
-            (Unknown | Initialising | InitWait | Closed, _) => Some(Side::Frontend),
-            (Initialised, Connected) => Some(Side::Frontend),
-            _ => Some(Side::Backend),
-        }
-    }
-
-    /// Keys that are missing are shown as what they stand for: nothing.
-    async fn read(store: &Client, ends: &Ends) -> Status {
-        let state = async |end: &str| {
-            let state = store.read(&format!("{end}/state")).await;
-            state.map_or(State::Unknown, |state| State::parse(state.as_bytes()))
-        };
-        Status {
-            frontend: state(&ends.frontend).await,
-            backend: state(&ends.backend).await,
-            error: store.read(&format!("{}/error", ends.backend)).await.ok(),
-        }
-    }
 }
 
 impl Toolstack {
@@ -162,39 +108,5 @@ impl Toolstack {
             }
         });
         settle.unwrap_or(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ends_wait_for_each_other_in_turns() {
-        use State::{Closed, Closing, Connected, InitWait, Initialised, Initialising};
-        let waits_for = |(frontend, backend)| Status { frontend, backend, error: None }.waits_for();
-        for states in [
-            (Initialising, Initialising),
-            (Initialised, Initialising),
-            (Initialised, InitWait),
-            (Connected, InitWait),
-            (Closing, Connected),
-            (Closed, Closing),
-        ] {
-            assert_eq!(waits_for(states), Some(Side::Backend), "{states:?}");
-        }
-        for states in [
-            (Initialising, InitWait),
-            (Initialised, Connected),
-            (Connected, Closing),
-            (Closing, Closing),
-            (Connected, Closed),
-            (Closed, InitWait),
-        ] {
-            assert_eq!(waits_for(states), Some(Side::Frontend), "{states:?}");
-        }
-        for states in [(Connected, Connected), (Closed, Closed)] {
-            assert_eq!(waits_for(states), None, "{states:?}");
-        }
     }
 }

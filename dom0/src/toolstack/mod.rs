@@ -6,7 +6,7 @@
 //! * `scheduling`, [`cpus`]: its share of the CPUs, and which it may use.
 //! * `control`, `vcpus`, `ballooning`: what one may ask of it while it runs.
 //! * `identity`: what it is called, and how long it has been there.
-//! * `hotplug`, `block`: its devices, while it runs.
+//! * `hotplug`, `handshake`, `block`: its devices, while it runs.
 //! * `ownership`, `estate`: what only one domain may have at a time, and who has it.
 //! * `reaper`: learns of domains that stop, and does what their domain file says.
 //! * `destroy`, `teardown`: takes it apart, from whatever state it is in.
@@ -59,7 +59,8 @@ pub use self::{
     create::Start,
     domain::{Configuration, End, Ended, Memory, Past, Summary},
     error::Error,
-    hotplug::{Device, Side, Status},
+    handshake::{Side, Status},
+    hotplug::Device,
     identity::clock,
     scheduling::{Vcpu, Vcpus},
     vcpus::publish as publish_vcpus,
