@@ -12,7 +12,7 @@ use abi::{Errno, GrantRef, Port};
 use futures_util::future::{Either, FutureExt, select, select_all};
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, Mapping};
-use pv_guest_kernel::xenbus::{Device, Error, RingPages, State};
+use pv_guest_kernel::xenbus::{Device, Error, RingPages, State, queue_prefix};
 
 use super::disks::Mode;
 use super::memory::{Grants, Reach};
@@ -110,7 +110,7 @@ async fn accept(device: &Device, volume: &Rc<Volume>, mode: Mode) -> Result<Vec<
     let credits = limited.then(|| Credits::new(rate, iops));
     let mut servers = Vec::new();
     for queue in 0..queues {
-        let prefix = if queues == 1 { String::new() } else { format!("queue-{queue}/") };
+        let prefix = queue_prefix(queue as usize, queues as usize);
         let link = connect(device, &prefix).await?;
         let (volume, grants, credits) = (volume.clone(), grants.clone(), credits.clone());
         servers.push(Server::new(device, volume, limits, grants, credits, link));

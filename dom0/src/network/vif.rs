@@ -14,9 +14,8 @@ use embassy_futures::select::{Either3, select3};
 use futures_util::future::select_all;
 use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, CopyBatch, End, Mapping};
-use pv_guest_kernel::network::queue;
 use pv_guest_kernel::shared::SharedPage;
-use pv_guest_kernel::xenbus::{Device, Error, State};
+use pv_guest_kernel::xenbus::{Device, Error, State, queue_prefix};
 use pv_guest_kernel::{executor, time};
 use thiserror::Error as ErrorMessage;
 
@@ -132,7 +131,7 @@ impl Connection {
         }
         let mut queues = Vec::with_capacity(count);
         for index in 0..count {
-            queues.push(Queue::accept(device, &queue::key_prefix(index, count)).await?);
+            queues.push(Queue::accept(device, &queue_prefix(index, count)).await?);
         }
         Ok(Connection { queues, abilities })
     }

@@ -16,7 +16,7 @@ use pv_guest_kernel::event::Channel;
 use pv_guest_kernel::grant::{Access, Grant};
 use pv_guest_kernel::shared::SharedPage;
 use pv_guest_kernel::time;
-use pv_guest_kernel::xenbus::{Device, Error, State, frontends};
+use pv_guest_kernel::xenbus::{Device, Error, State, frontends, queue_prefix};
 use pv_guest_kernel::xenstore::Client;
 
 use crate::border::Border;
@@ -67,7 +67,7 @@ impl Disk {
         let mut disk = Disk { device, queues: Vec::new(), data };
         let mut keys = Vec::from([(key::QUEUES.to_string(), queues.to_string())]);
         for number in 0..queues {
-            let prefix = if queues == 1 { String::new() } else { format!("queue-{number}/") };
+            let prefix = queue_prefix(number, queues);
             let page = page()?;
             let grant = Grant::new(&page, disk.device.peer(), Access::ReadWrite)?;
             let channel = Channel::alloc_unbound(disk.device.peer())?;

@@ -1,8 +1,5 @@
-//! The queues of an interface, as both ends see them: where their keys are, and which of them a frame
-//! takes. Frames of one connection all take the same, so that they stay in their order.
-
-use alloc::format;
-use alloc::string::String;
+//! Which of an interface's queues a frame takes, at both ends. Frames of one connection all take the
+//! same, so that they stay in their order.
 
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet};
 
@@ -15,11 +12,6 @@ pub const HEADERS: usize = 14 + IPV4_HEADER + 4;
 const IPV4_HEADER: usize = 20;
 /// Spreads differences of few bits over the upper ones (Knuth, volume 3, section 6.4).
 const SPREAD: u32 = 0x9e37_79b1;
-
-/// What a queue's keys begin with, of so many: those of a single one are in no directory.
-pub fn key_prefix(index: usize, count: usize) -> String {
-    if count == 1 { String::new() } else { format!("queue-{index}/") }
-}
 
 /// The queue, of so many, of a frame that begins so. What is no packet of IPv4 takes the first.
 pub fn of_frame(frame: &[u8], count: usize) -> usize {

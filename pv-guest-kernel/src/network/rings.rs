@@ -12,8 +12,8 @@ use abi::net::{RxFlags, key};
 
 use crate::event::Channel;
 use crate::grant::Grant;
-use crate::network::{Traffic, queue};
-use crate::xenbus::{Device, Error, State};
+use crate::network::Traffic;
+use crate::xenbus::{Device, Error, State, queue_prefix};
 use receive::Receive;
 
 pub(super) use transmit::Transmit;
@@ -93,7 +93,7 @@ impl Rings {
         }
         for (index, (tx, queue)) in self.transmit.grants.iter().zip(&self.queues).enumerate() {
             let Queue { receive, channel } = queue;
-            let prefix = queue::key_prefix(index, self.queues.len());
+            let prefix = queue_prefix(index, self.queues.len());
             let reference = |grant: &Grant| grant.reference().to_string();
             keys.extend([
                 (format!("{prefix}{}", key::TX_RING), reference(tx)),

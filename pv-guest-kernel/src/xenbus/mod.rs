@@ -48,6 +48,7 @@ mod pages;
 #[cfg(test)]
 mod tests;
 
+use alloc::format;
 use alloc::string::String;
 
 use abi::Errno;
@@ -64,6 +65,11 @@ pub use device::Device;
 pub use frontend::{first_frontend, frontends, run_frontend, start_driver};
 pub use link::{BackLink, FrontLink, Link};
 pub use pages::RingPages;
+
+/// What a queue's keys begin with, of so many queues: those of a single one are in no directory.
+pub fn queue_prefix(index: usize, count: usize) -> String {
+    if count == 1 { String::new() } else { format!("queue-{index}/") }
+}
 
 /// Why a device is not, or no longer, in operation.
 #[derive(Debug, Error)]
